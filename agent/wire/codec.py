@@ -1,0 +1,301 @@
+"""Messages to bytes and back, exactly: what is too long, too short, of the wrong type or left over is an error.
+
+Three kinds of body: the login's are fixed layouts, data messages are the bare bytes, all others are JSON objects. A
+reader raises ValueError for anything it does not like; `connection` decides whose fault that was.
+
+Keys of JSON objects that a message does not know are ignored, so that a later version may add some. Everything else
+that two parsers might take differently is refused: duplicate keys, NaN and infinities, lone surrogates other than those
+that stand for bytes, a boolean where a number belongs.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import re
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields
+
+from agent.wire import messages as m
+from agent.wire.constants import (
+    CHALLENGE_LENGTH,
+    CHALLENGE_MAGIC,
+    HELLO_LENGTHS,
+    HELLO_MAGIC,
+    MAX_CONTROL_PAYLOAD,
+    MAX_DATA_PAYLOAD,
+    MAX_HANDSHAKE_BODY,
+    MAX_RUN_PAYLOAD,
+    PROOF_LENGTH,
+)
+
+__all__ = [
+    "FRAME_TYPES",
+    "LIMITS",
+    "decode_handshake",
+    "decode_json",
+    "decode_payload",
+    "encode_handshake",
+    "encode_payload",
+]
+
+# Type codes are grouped: 0x0_ connection, 0x1_ from the controller, 0x2_ from the agent, 0x3_ either way.
+FRAME_TYPES: dict[int, type[m.Message]] = {
+    0x01: m.Ping,
+    0x02: m.Pong,
+    0x03: m.Goodbye,
+    0x04: m.Error,
+    0x10: m.Run,
+    0x11: m.Stdin,
+    0x12: m.Cancel,
+    0x20: m.Stdout,
+    0x21: m.Stderr,
+    0x22: m.Exit,
+    0x23: m.Window,
+    0x30: m.EndOfStream,
+}
+
+# The longest payload of each type, in bytes; checked before a byte of it is read.
+LIMITS: dict[type[m.Message], int] = {
+    **dict.fromkeys(FRAME_TYPES.values(), MAX_CONTROL_PAYLOAD),
+    m.Run: MAX_RUN_PAYLOAD,
+    m.Stdin: MAX_DATA_PAYLOAD,
+    m.Stdout: MAX_DATA_PAYLOAD,
+    m.Stderr: MAX_DATA_PAYLOAD,
+}
+
+_HELLO = struct.Struct(">4sHHII32s16sB")
+_CHALLENGE = struct.Struct(">4sHI32s")
+_ACCEPTED, _REFUSED = b"\0", b"\1"
+
+# A surrogate that does not stand for a byte (PEP 383) has no meaning here and cannot be encoded anywhere.
+_LONE_SURROGATE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+
+_MAX_DIGITS = 20  # of an integer in JSON: all that 64 bits can hold
+
+
+# The login's bodies ------------------------------------------------------------------------------------------------
+
+
+def encode_handshake(message: m.Message) -> bytes:
+    """Return the body of a message of the login. Raises ValueError for one that does not belong there."""
+    if isinstance(message, m.Hello):
+        name = message.controller.encode("ascii")
+        return (
+            _HELLO.pack(
+                HELLO_MAGIC,
+                message.min_version,
+                message.max_version,
+                message.features,
+                message.epoch,
+                message.nonce,
+                message.host_id,
+                len(name),
+            )
+            + name
+        )
+    if isinstance(message, m.Challenge):
+        return _CHALLENGE.pack(CHALLENGE_MAGIC, message.version, message.features, message.nonce)
+    if isinstance(message, m.Proof):
+        return message.binding + message.proof
+    if isinstance(message, m.Refusal):
+        return _REFUSED
+    if isinstance(message, m.Welcome):
+        if len(message.proof) + len(message.info) >= MAX_HANDSHAKE_BODY:
+            raise ValueError(f"info of {len(message.info)} bytes")
+        return _ACCEPTED + message.proof + message.info
+    raise ValueError(f"{type(message).__name__} is no message of the login")
+
+
+def _decode_hello(body: bytes) -> m.Hello:
+    shortest, longest = HELLO_LENGTHS
+    if not shortest <= len(body) <= longest or body[:4] != HELLO_MAGIC:
+        raise ValueError("not a fleet hello")
+    _, low, high, features, epoch, nonce, host_id, length = _HELLO.unpack_from(body)
+    name = body[_HELLO.size :]
+    if len(name) != length or not name.isascii():
+        raise ValueError("malformed controller name")
+    return m.Hello(name.decode("ascii"), host_id, epoch, nonce, low, high, features)
+
+
+def _decode_challenge(body: bytes) -> m.Challenge:
+    if len(body) != CHALLENGE_LENGTH or body[:4] != CHALLENGE_MAGIC:
+        raise ValueError("not a fleet challenge")
+    _, version, features, nonce = _CHALLENGE.unpack(body)
+    return m.Challenge(version, features, nonce)
+
+
+def _decode_proof(body: bytes) -> m.Proof:
+    if len(body) != PROOF_LENGTH:
+        raise ValueError(f"proof of {len(body)} bytes")
+    return m.Proof(body[:32], body[32:])
+
+
+def _decode_verdict(body: bytes) -> m.Welcome | m.Refusal:
+    if body == _REFUSED:
+        return m.Refusal()
+    if body[:1] != _ACCEPTED:
+        raise ValueError("malformed verdict")
+    return m.Welcome(body[1:33], body[33:])
+
+
+_HANDSHAKE_DECODERS: dict[type[m.Message], Callable[[bytes], m.Message]] = {
+    m.Hello: _decode_hello,
+    m.Challenge: _decode_challenge,
+    m.Proof: _decode_proof,
+    m.Welcome: _decode_verdict,
+}
+
+
+def decode_handshake(expected: type[m.Message], body: bytes) -> m.Message:
+    """Read the body of the login's message `expected` (Welcome stands for either verdict). Raises ValueError."""
+    return _HANDSHAKE_DECODERS[expected](body)
+
+
+# Payloads of frames ------------------------------------------------------------------------------------------------
+
+
+def encode_payload(message: m.Message) -> bytes:
+    """Return the payload of a message that travels in a frame. Raises ValueError for one that nobody would read."""
+    if isinstance(message, m.Stdout | m.Stderr | m.Stdin):
+        return message.data
+    # The reader's checks, so that we send nothing that the peer would break the connection over.
+    values = {name: check(getattr(message, name), name) for name, _, check in _SCHEMAS[type(message)]}
+    return _ENCODER.encode(values).encode("ascii")
+
+
+def decode_payload(kind: type[m.Message], payload: bytes) -> m.Message:
+    """Read the payload of a frame that holds a `kind`. Raises ValueError."""
+    if kind is m.Stdout or kind is m.Stderr or kind is m.Stdin:
+        return kind(payload)
+    values = decode_json(payload)
+    arguments: dict[str, object] = {}
+    for name, required, check in _SCHEMAS[kind]:
+        if name in values:
+            arguments[name] = check(values[name], name)
+        elif required:
+            raise ValueError(f"no {name!r}")
+    make: Callable[..., m.Message] = kind
+    return make(**arguments)
+
+
+def decode_json(payload: bytes) -> dict[str, object]:
+    """Read one JSON object strictly. Raises ValueError, never RecursionError."""
+    try:
+        value = _DECODER.decode(payload.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise ValueError("not UTF-8") from None
+    except RecursionError:
+        raise ValueError("JSON nested too deep") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON: {error.msg}") from None
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")
+    return value
+
+
+def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("duplicate key")
+    return result
+
+
+def _no_constant(name: str) -> object:
+    raise ValueError(f"{name} is not a number")
+
+
+def _short_integer(digits: str) -> int:
+    # Reading a number of a million digits takes minutes, and Python's own guard can be switched off from outside.
+    count = len(digits.removeprefix("-"))
+    if count > _MAX_DIGITS:
+        raise ValueError(f"integer of {count} digits, expected no more than {_MAX_DIGITS}")
+    return int(digits)
+
+
+# Made once: `json.loads` and `json.dumps` with options make a new one for each message.
+_DECODER = json.JSONDecoder(object_pairs_hook=_no_duplicates, parse_int=_short_integer, parse_constant=_no_constant)
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+
+
+# One checker for each type that a field may have. A boolean is an int to Python, never to us.
+
+
+def _string(value: object, name: str) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{name!r} is not a string")
+    if _LONE_SURROGATE.search(value):
+        raise ValueError(f"lone surrogate in {name!r}")
+    return value
+
+
+def _integer(value: object, name: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError(f"{name!r} is not an integer")
+    return value
+
+
+def _number(value: object, name: str) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise ValueError(f"{name!r} is not a number")
+    if not abs(value) < 1e300:  # 1e999 reads as infinity
+        raise ValueError(f"{name!r} is too large")
+    return float(value)
+
+
+def _boolean(value: object, name: str) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{name!r} is not a boolean")
+    return value
+
+
+def _string_map(value: object, name: str) -> dict[str, str]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{name!r} is not an object")
+    return {_string(key, name): _string(item, name) for key, item in value.items()}
+
+
+Check = Callable[[object, str], object]
+
+
+def _word_of(words: type[enum.StrEnum]) -> Check:
+    known = {word.value: word for word in words}
+
+    def check(value: object, name: str) -> enum.StrEnum:
+        word = known.get(_string(value, name))
+        if word is None:
+            raise ValueError(f"{name!r} is not one of {', '.join(known)}")
+        return word
+
+    return check
+
+
+_CHECKS: dict[object, Check] = {
+    "str": _string,
+    "int": _integer,
+    "float": _number,
+    "bool": _boolean,
+    "Mapping[str, str]": _string_map,
+    "Stream": _word_of(m.Stream),
+    "Reason": _word_of(m.Reason),
+}
+
+
+def _optional(check: Check) -> Check:
+    return lambda value, name: None if value is None else check(value, name)
+
+
+def _schema(kind: type[m.Message]) -> tuple[tuple[str, bool, Check], ...]:
+    """Return (name, whether it must be there, its check) for each field, from the dataclass itself."""
+    rows = []
+    for spec in fields(kind):
+        plain, _, none = str(spec.type).partition(" | ")
+        check = _CHECKS[plain]
+        required = spec.default is MISSING and spec.default_factory is MISSING
+        rows.append((spec.name, required, _optional(check) if none else check))
+    return tuple(rows)
+
+
+_DATA = (m.Stdin, m.Stdout, m.Stderr)
+_SCHEMAS = {kind: _schema(kind) for kind in FRAME_TYPES.values() if kind not in _DATA}

@@ -1,0 +1,335 @@
+"""One connection's protocol as an object: bytes in, messages out. It does no I/O and has no clock.
+
+Theory of operation. There is one conversation, and so one state, which both sides follow by the same table: who may
+say what in which state, and the state after it. Nothing else decides that; a command before the login, for one, is
+refused because `Run` is no key in the states of the login. This file does not care which role we play: a message
+that we send and one that we receive go through the same steps, so that we cannot be stricter with others than with
+ourselves.
+
+The two sides of a running command speak at the same time, so the controller may still send input, its end, or a
+`Cancel` when the agent has just sent `Exit`. The table therefore lets those three pass in READY, where they mean nothing.
+
+Beside the state there are the streams: each has a count of bytes and a running SHA-256 on both sides, and its
+`EndOfStream` must agree. `Exit` may not come before both output streams have ended.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from agent.wire import messages as m
+from agent.wire.codec import (
+    FRAME_TYPES,
+    LIMITS,
+    decode_handshake,
+    decode_payload,
+    encode_handshake,
+    encode_payload,
+)
+from agent.wire.constants import STDIN_WINDOW
+from agent.wire.errors import LocalProtocolError, ProtocolError, RemoteProtocolError
+from agent.wire.frames import encode_frame, encode_prefixed, read_frame, read_prefixed
+
+__all__ = ["NEED_DATA", "TABLE", "Closed", "Connection", "NeedData", "Role", "State"]
+
+
+class Role(enum.Enum):
+    """Which side of the connection."""
+
+    CONTROLLER = "controller"
+    AGENT = "agent"
+
+    @property
+    def peer(self) -> Role:
+        """Return the other side."""
+        return Role.AGENT if self is Role.CONTROLLER else Role.CONTROLLER
+
+
+class State(enum.Enum):
+    """Where the conversation is. The first four are named after the message that comes next."""
+
+    HELLO = "hello"
+    CHALLENGE = "challenge"
+    PROOF = "proof"
+    VERDICT = "verdict"
+    READY = "ready"
+    RUNNING = "running"
+    CLOSED = "closed"
+
+
+class NeedData(enum.Enum):
+    """The type of NEED_DATA."""
+
+    NEED_DATA = "need data"
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The peer closed the connection where it may."""
+
+
+NEED_DATA = NeedData.NEED_DATA
+
+# Who may say what, and the state after it. A message that is not here is an error.
+TABLE: dict[Role, dict[State, dict[type[m.Message], State]]] = {
+    Role.CONTROLLER: {
+        State.HELLO: {m.Hello: State.CHALLENGE},
+        State.CHALLENGE: {},
+        State.PROOF: {m.Proof: State.VERDICT},
+        State.VERDICT: {},
+        State.READY: {
+            m.Ping: State.READY,
+            m.Pong: State.READY,
+            m.Run: State.RUNNING,
+            # Sent before the agent's Exit arrived: see "Theory of operation".
+            m.Stdin: State.READY,
+            m.EndOfStream: State.READY,
+            m.Cancel: State.READY,
+        },
+        State.RUNNING: {
+            m.Ping: State.RUNNING,
+            m.Pong: State.RUNNING,
+            m.Stdin: State.RUNNING,
+            m.EndOfStream: State.RUNNING,
+            m.Cancel: State.RUNNING,
+        },
+        State.CLOSED: {},
+    },
+    Role.AGENT: {
+        State.HELLO: {},
+        State.CHALLENGE: {m.Challenge: State.PROOF},
+        State.PROOF: {},
+        State.VERDICT: {m.Welcome: State.READY, m.Refusal: State.CLOSED},
+        State.READY: {m.Ping: State.READY, m.Pong: State.READY, m.Goodbye: State.CLOSED},
+        State.RUNNING: {
+            m.Ping: State.RUNNING,
+            m.Pong: State.RUNNING,
+            m.Stdout: State.RUNNING,
+            m.Stderr: State.RUNNING,
+            m.EndOfStream: State.RUNNING,
+            m.Window: State.RUNNING,
+            m.Error: State.READY,
+            m.Exit: State.READY,
+            m.Goodbye: State.CLOSED,
+        },
+        State.CLOSED: {},
+    },
+}
+
+# What the one message of each state of the login is read as. Welcome stands for either verdict.
+_LOGIN: dict[State, type[m.Message]] = {
+    State.HELLO: m.Hello,
+    State.CHALLENGE: m.Challenge,
+    State.PROOF: m.Proof,
+    State.VERDICT: m.Welcome,
+}
+_CODES = {kind: code for code, kind in FRAME_TYPES.items()}
+_OUTPUT = (m.Stream.STDOUT, m.Stream.STDERR)
+_STREAM_OF: dict[type[m.Message], m.Stream] = {
+    m.Stdin: m.Stream.STDIN,
+    m.Stdout: m.Stream.STDOUT,
+    m.Stderr: m.Stream.STDERR,
+}
+_WRITER = {m.Stream.STDIN: Role.CONTROLLER, m.Stream.STDOUT: Role.AGENT, m.Stream.STDERR: Role.AGENT}
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What has passed of one stream."""
+
+    bytes: int = 0
+    digest: hashlib._Hash = field(default_factory=hashlib.sha256)
+    ended: bool = False
+
+
+class Connection:
+    """The protocol of one connection, seen from `role`.
+
+    Three calls do it all: `receive` takes bytes from the network, `next_event` gives the messages in them, `send` turns
+    a message into bytes for the network. Raises RemoteProtocolError where the peer broke the protocol and
+    LocalProtocolError where we would; after either the connection is CLOSED. Any other exception is a bug.
+    """
+
+    def __init__(self, role: Role) -> None:
+        self.role = role
+        self.state = State.HELLO
+        self.hello = b""  # bodies of the two opening messages as they were on the wire, for the transcript
+        self.challenge = b""
+        self.stdin_window = 0  # bytes of standard input that may still be sent
+        self._buffer = bytearray()
+        self._end_of_input = False
+        self._streams: dict[m.Stream, _Tally] = {}
+
+    def __repr__(self) -> str:
+        return f"<Connection role={self.role.value} state={self.state.value} buffered={len(self._buffer)}>"
+
+    def receive(self, data: bytes | memoryview) -> None:
+        """Take bytes from the network. Empty `data` means that the peer has closed its side."""
+        if data:
+            self._buffer += data
+        else:
+            self._end_of_input = True
+
+    def next_event(self) -> m.Message | NeedData | Closed:
+        """Return the next message, NEED_DATA when it is not all there, or Closed at the peer's orderly end.
+
+        The end of input anywhere else (inside a message, in the login, in a command) is a RemoteProtocolError.
+        """
+        if self.state is State.CLOSED:
+            return Closed()
+        if self.state in _LOGIN:
+            message = self._blaming(RemoteProtocolError, self._read_login)
+        else:
+            message = self._blaming(RemoteProtocolError, self._read_frame)
+        if message is not None:
+            return message
+        if not self._end_of_input:
+            return NEED_DATA
+        state, self.state = self.state, State.CLOSED
+        if self._buffer:
+            raise RemoteProtocolError("the connection ended inside a message")
+        if state is not State.READY:
+            raise RemoteProtocolError(f"the connection ended in state {state.value}")
+        return Closed()
+
+    def send(self, message: m.Message) -> bytes:
+        """Return the bytes of `message`, and take the conversation to the state after it."""
+        return self._blaming(LocalProtocolError, lambda: self._write(message))
+
+    def end_of(self, stream: m.Stream, held_back: int = 0) -> m.EndOfStream:
+        """Return the last message of a stream that we send. `held_back` counts bytes that an output limit cut off."""
+        tally = self._streams.get(stream)
+        if tally is None:
+            raise LocalProtocolError(f"there is no {stream} to end")
+        return m.EndOfStream(stream, tally.bytes, tally.digest.hexdigest(), tally.bytes + held_back)
+
+    # Reading and writing: the same steps in the opposite order.
+
+    def _write(self, message: m.Message) -> bytes:
+        kind = type(message)
+        after = self._after(self.role, kind)
+        if self.state in _LOGIN:
+            body = encode_handshake(message)
+            data = encode_prefixed(body)
+            self._remember(kind, body)
+        else:
+            payload = encode_payload(message)
+            if len(payload) > LIMITS[kind]:
+                raise ValueError(f"{kind.__name__} of {len(payload)} bytes, expected no more than {LIMITS[kind]}")
+            data = encode_frame(_CODES[kind], payload)
+        self._account(self.role, message)
+        self.state = after
+        return data
+
+    def _read_login(self) -> m.Message | None:
+        kind = _LOGIN[self.state]
+        if not TABLE[self.role.peer][self.state]:
+            self._expect_silence()
+            return None
+        body = read_prefixed(self._buffer)
+        if body is None:
+            return None
+        message = decode_handshake(kind, body)
+        after = self._after(self.role.peer, type(message))
+        self._remember(kind, body)
+        self.state = after
+        if after in _LOGIN:
+            # Whoever sends more before our answer cannot have checked it. A request behind the proof, above all, must
+            # not be lying here when the login is done.
+            self._expect_silence()
+        return message
+
+    def _expect_silence(self) -> None:
+        if self._buffer:
+            raise ValueError(f"the peer spoke in state {self.state.value}, when it was our turn")
+
+    def _read_frame(self) -> m.Message | None:
+        frame = read_frame(self._buffer, self._limit)
+        if frame is None:
+            return None
+        code, payload = frame
+        message = decode_payload(FRAME_TYPES[code], payload)
+        after = self._after(self.role.peer, type(message))
+        self._account(self.role.peer, message)
+        self.state = after
+        return message
+
+    # The rules.
+
+    def _after(self, sender: Role, kind: type[m.Message]) -> State:
+        after = TABLE[sender][self.state].get(kind)
+        if after is None:
+            raise ValueError(f"{sender.value} may not send {kind.__name__} in state {self.state.value}")
+        return after
+
+    def _limit(self, code: int) -> int:
+        kind = FRAME_TYPES.get(code)
+        if kind is None:
+            raise ValueError(f"unknown frame type {code:#04x}")
+        self._after(self.role.peer, kind)
+        return LIMITS[kind]
+
+    def _remember(self, kind: type[m.Message], body: bytes) -> None:
+        if kind is m.Hello:
+            self.hello = body
+        elif kind is m.Challenge:
+            self.challenge = body
+
+    def _account(self, sender: Role, message: m.Message) -> None:
+        """Keep the streams' counts, and check what they must agree with."""
+        if isinstance(message, m.Stdout | m.Stderr | m.Stdin):
+            if self.state is State.RUNNING:
+                self._account_data(_STREAM_OF[type(message)], message.data)
+        elif isinstance(message, m.EndOfStream):
+            if sender is not _WRITER[message.stream]:
+                raise ValueError(f"{sender.value} may not end {message.stream}")
+            if self.state is State.RUNNING:
+                self._account_end(message)
+        elif isinstance(message, m.Run):
+            streams = m.Stream if message.stdin else _OUTPUT
+            self._streams = {stream: _Tally() for stream in streams}
+            self.stdin_window = STDIN_WINDOW if message.stdin else 0
+        elif isinstance(message, m.Window):
+            if m.Stream.STDIN not in self._streams:
+                raise ValueError("window of stdin, which is not open")
+            self.stdin_window += message.bytes
+            if self.stdin_window > STDIN_WINDOW:
+                raise ValueError(f"window of {self.stdin_window} bytes, expected no more than {STDIN_WINDOW}")
+        elif isinstance(message, m.Exit):
+            for stream in _OUTPUT:
+                if not self._streams[stream].ended:
+                    raise ValueError(f"Exit before the end of {stream}")
+
+    def _account_data(self, stream: m.Stream, data: bytes) -> None:
+        tally = self._streams.get(stream)
+        if tally is None or tally.ended:
+            raise ValueError(f"data on {stream}, which is not open")
+        if stream is m.Stream.STDIN:
+            if len(data) > self.stdin_window:
+                raise ValueError(f"{len(data)} bytes of stdin with a window of {self.stdin_window}")
+            self.stdin_window -= len(data)
+        tally.bytes += len(data)
+        tally.digest.update(data)
+
+    def _account_end(self, end: m.EndOfStream) -> None:
+        tally = self._streams.get(end.stream)
+        if tally is None or tally.ended:
+            raise ValueError(f"end of {end.stream}, which is not open")
+        if end.bytes != tally.bytes:
+            raise ValueError(f"{end.stream} ended after {tally.bytes} bytes, expected {end.bytes}")
+        if end.sha256 != tally.digest.hexdigest():
+            raise ValueError(f"wrong checksum on {end.stream}")
+        tally.ended = True
+
+    def _blaming(self, blame: type[ProtocolError], step: Callable[[], _Result]) -> _Result:
+        try:
+            return step()
+        except ValueError as error:
+            self.state = State.CLOSED
+            raise blame(str(error)) from None

@@ -1,0 +1,180 @@
+"""A `Connection` on a non-blocking socket: what waits to be sent, what has come, and when to give up.
+
+Written once for both sides. The one thread that owns the connection polls the socket, calls `read` when something may
+have come and `flush` when there is room; nothing here waits. The socket is anything with `recv` and `send` (TLS in
+production, a script in tests); which of its exceptions mean "not now", and the clock, are parameters.
+
+Two clocks run. A peer from which nothing has come for PING_AFTER is pinged, and after DEAD_AFTER in all it is taken
+for dead: a half-open connection (a pulled cable, a NAT that forgot us) must not hold a job for ever. While our own
+bytes are stuck the peer may be alive and slow, and cannot be expected to answer a ping that it has not got: then
+STUCK_AFTER counts from the last byte that moved.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from agent.wire import messages as m
+from agent.wire.connection import Closed, Connection, NeedData, State
+from agent.wire.constants import DEAD_AFTER, PING_AFTER, STUCK_AFTER
+
+__all__ = ["Link", "LinkError", "PeerSilentError", "Socket", "WriteStuckError"]
+
+# One TLS record: SSL_read never returns more, so a larger buffer would only cost memory in every idle connection.
+_READ_SIZE = 16 * 1024
+# Reads in one go before the owner gets to look at its other descriptors.
+_READS_AT_ONCE = 16
+# How often to look at the clock in the login, where nobody pings: the login's own deadline rules there.
+_LOGIN_TICK = 1.0
+
+
+class Socket(Protocol):
+    """What a link needs of a connected, non-blocking stream."""
+
+    def recv(self, size: int, /) -> bytes:
+        """Return up to `size` bytes, b"" at the end of input."""
+
+    def send(self, data: memoryview, /) -> int:
+        """Send the start of `data`; return how many bytes went."""
+
+
+class LinkError(Exception):
+    """The connection is of no further use, and nobody broke the protocol. `seconds` is how long it stood still."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
+
+
+class PeerSilentError(LinkError):
+    """Nothing came from the peer, not even the answer to a ping."""
+
+    def __str__(self) -> str:
+        return f"no sign of life for {self.seconds:.0f} s"
+
+
+class WriteStuckError(LinkError):
+    """The peer took none of our bytes."""
+
+    def __str__(self) -> str:
+        return f"the peer has taken nothing for {self.seconds:.0f} s"
+
+
+class Link:
+    """The traffic of one connection. Owned by one thread.
+
+    `would_block` are the exceptions by which `socket` says "not now"; every other one passes through to the caller.
+    `clock` is monotonic, in seconds; `wall` tells a peer that pings what time it is here.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        socket: Socket,
+        *,
+        would_block: tuple[type[Exception], ...],
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+    ) -> None:
+        self.connection = connection
+        self._socket = socket
+        self._would_block = would_block
+        self._clock = clock
+        self._wall = wall
+        self._held: list[bytes] = []
+        self._outgoing: deque[memoryview] = deque()
+        self._heard = self._moved = clock()  # when a byte last came; when one of ours last left, or none waited
+        self._pinged: float | None = None  # when the ping went out that nothing has answered
+
+    @property
+    def backlog(self) -> bool:
+        """Whether bytes wait to be sent. Who produces data stops while they do: that is the back-pressure."""
+        return bool(self._outgoing)
+
+    def queue(self, message: m.Message) -> None:
+        """Hold a message until the next `send` or `flush`: small ones that follow each other share a TLS record.
+
+        Raises LocalProtocolError.
+        """
+        self._held.append(self.connection.send(message))
+
+    def send(self, message: m.Message) -> None:
+        """Queue a message and send what there is room for. Raises LocalProtocolError, and what the socket raises."""
+        self.queue(message)
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what there is room for. Raises what the socket raises."""
+        if self._held:
+            if not self._outgoing:
+                self._moved = self._clock()
+            self._outgoing.append(memoryview(b"".join(self._held)))
+            self._held.clear()
+        while self._outgoing:
+            data = self._outgoing[0]
+            try:
+                sent = self._socket.send(data)
+            except self._would_block:
+                return
+            self._moved = self._clock()
+            if sent < len(data):
+                self._outgoing[0] = data[sent:]
+            else:
+                self._outgoing.popleft()
+
+    def read(self) -> Iterator[m.Message | Closed]:
+        """Yield the messages that have come; pings are answered here and not shown.
+
+        Raises RemoteProtocolError, and what the socket raises.
+        """
+        yield from self.events()
+        for _ in range(_READS_AT_ONCE):
+            try:
+                data = self._socket.recv(_READ_SIZE)
+            except self._would_block:
+                return
+            self._heard = self._clock()
+            self._pinged = None
+            self.connection.receive(data)
+            yield from self.events()
+            if not data:
+                return
+
+    def events(self) -> Iterator[m.Message | Closed]:
+        """Yield the messages that have been received already."""
+        while True:
+            event = self.connection.next_event()
+            if isinstance(event, NeedData):
+                return
+            if isinstance(event, m.Ping):
+                self.send(m.Pong(event.token, self._wall()))
+            else:
+                yield event
+            if isinstance(event, Closed):
+                return
+
+    def tick(self) -> float:
+        """Look at the clocks; return the seconds after which to look again.
+
+        Raises PeerSilentError or WriteStuckError when the peer is to be given up.
+        """
+        now = self._clock()
+        if self._outgoing:
+            stuck = now - self._moved
+            if stuck >= STUCK_AFTER:
+                raise WriteStuckError(stuck)
+            return STUCK_AFTER - stuck
+        if self._pinged is None:
+            if self.connection.state not in (State.READY, State.RUNNING):
+                return _LOGIN_TICK
+            due = self._heard + PING_AFTER
+            if now < due:
+                return due - now
+            self._pinged = now
+            self.send(m.Ping())
+        left = self._pinged + DEAD_AFTER - PING_AFTER - now
+        if left <= 0:
+            raise PeerSilentError(now - self._heard)
+        return left
