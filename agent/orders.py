@@ -1,0 +1,143 @@
+"""What the agent and a worker say to each other: one datagram for each order and each report, descriptors beside it.
+
+Not the wire: both ends are forks of one process, so there are no versions and nothing hostile in it. The rule: a
+datagram is small. A command may be 128 KiB, more than an unprivileged socket buffer takes in one piece, so it travels
+in a memfd, whose descriptor goes with those of the command's own pipes.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass
+
+__all__ = ["Command", "Ended", "Kill", "Outcome", "Run", "Started", "receive", "send", "send_run"]
+
+_RUN, _KILL, _STARTED, _ENDED = b"R", b"K", b"S", b"E"
+_MAX_DATAGRAM = 16 * 1024
+_MAX_DESCRIPTORS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What to start. `environment` is the whole of it; strings are bytes by `os.fsencode`, so any byte but NUL can
+    be said. Without `stdin` the command reads from /dev/null. `user` is a name, None for the agent's own."""
+
+    argv: tuple[str, ...]
+    environment: Mapping[str, str]
+    directory: str
+    stdin: bool = False
+    user: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a command ended: by itself with `code` (0..255), by `signal`, or not at all, and `error` says why.
+
+    `left` counts the processes that the command started and that outlive it.
+    """
+
+    code: int | None
+    signal: int | None
+    error: str | None = None
+    left: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Agent to worker: start this. `descriptors` are (stdin,) stdout, stderr, and belong to the receiver."""
+
+    command: Command
+    descriptors: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """Agent to worker: end what runs. `grace` is the time from SIGTERM to SIGKILL, in seconds."""
+
+    grace: float
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """Worker to agent: the command runs. Both are process numbers."""
+
+    worker: int
+    job: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Worker to agent: it is over. `again` says that the worker waits for another order."""
+
+    outcome: Outcome
+    again: bool
+
+
+def send_run(channel: socket.socket, command: Command, descriptors: Sequence[int]) -> None:
+    """Send a `Run`. The caller keeps its own descriptors. Raises OSError."""
+    plain = (command.argv, dict(command.environment), command.directory, command.stdin, command.user)
+    text = json.dumps(plain).encode("ascii")
+    memory = os.memfd_create("command", os.MFD_CLOEXEC)
+    try:
+        with open(memory, "wb", closefd=False) as file:
+            file.write(text)
+        socket.send_fds(channel, [_RUN], [memory, *descriptors])
+    finally:
+        os.close(memory)
+
+
+def send(channel: socket.socket, message: Kill | Started | Ended) -> None:
+    """Send any other message. Raises OSError."""
+    match message:
+        case Kill(grace):
+            channel.send(_KILL + json.dumps(grace).encode())
+        case Started(worker, job):
+            channel.send(_STARTED + json.dumps([worker, job]).encode())
+        case Ended(outcome, again):
+            channel.send(_ENDED + json.dumps([astuple(outcome), again]).encode())
+
+
+def receive(channel: socket.socket) -> Run | Kill | Started | Ended | None:
+    """Return the next message, None when the other side has closed or died.
+
+    Raises BlockingIOError on a non-blocking channel when there is none yet, and OSError (EMFILE) when this process
+    has no room for a command's descriptors.
+    """
+    space = socket.CMSG_SPACE(_MAX_DESCRIPTORS * 4)
+    try:
+        data, ancillary, _, _ = channel.recvmsg(_MAX_DATAGRAM, space, socket.MSG_CMSG_CLOEXEC)
+    except ConnectionResetError:  # it died with something of ours unread
+        return None
+    body = data[1:]
+    match data[:1]:
+        case b"":
+            return None
+        case b"R":
+            return _run([fd for *_, raw in ancillary for fd in memoryview(raw).cast("i")])
+        case b"K":
+            return Kill(json.loads(body))
+        case b"S":
+            return Started(*json.loads(body))
+        case _:
+            outcome, again = json.loads(body)
+            return Ended(Outcome(*outcome), again)
+
+
+def _run(descriptors: list[int]) -> Run:
+    try:
+        with open(descriptors.pop(0), "rb") as file:
+            file.seek(0)  # the offset is shared with the writer
+            argv, *rest = json.load(file)
+        command = Command(tuple(argv), *rest)
+        if len(descriptors) != 2 + command.stdin:
+            raise IndexError
+    except IndexError:
+        for fd in descriptors:
+            os.close(fd)
+        # The kernel cuts off what does not fit under RLIMIT_NOFILE, without an error (unix(7), MSG_CTRUNC).
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE)) from None
+    return Run(command, tuple(descriptors))

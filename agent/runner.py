@@ -1,0 +1,309 @@
+"""Commands, started and watched from the agent's threads without ever blocking them.
+
+The agent starts no process itself. `Runner.start` forks the spawner while there is one thread; the spawner forks
+workers; a worker starts the command, waits for it and kills its tree (`agent.worker`). Here are only the agent's ends:
+pipes, one channel for each worker, and the pool of those that wait. The rule: closing a channel is enough to have
+everything behind it end, and the kernel does that also when the agent is killed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+
+from agent import cgroups, procs
+from agent.cgroups import Cgroup
+from agent.orders import Command, Ended, Kill, Outcome, Started, receive, send, send_run
+from agent.spawner import spawn_until_closed
+from agent.worker import GRACE, IDLE_LIMIT
+
+__all__ = ["GRACE", "Command", "Job", "Outcome", "Runner", "RunnerError"]
+
+_PIPE_SIZE = 1 << 20
+_MAX_IDLE = 16
+# Workers leave by themselves at IDLE_LIMIT; so near to it none gets a command, which might be lost. In seconds.
+_FRESH = IDLE_LIMIT - 10
+_CLOSE_LIMIT = 1.0
+
+
+class RunnerError(Exception):
+    """Nothing can be started at present. `action` is what failed, `reason` why."""
+
+    def __init__(self, action: str, reason: str) -> None:
+        super().__init__(action, reason)
+        self.action = action
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"cannot {self.action}: {self.reason}"
+
+
+class _Worker:
+    """The agent's end of one worker's channel, and what is known of the worker."""
+
+    def __init__(self, channel: socket.socket, cgroup: Cgroup | None) -> None:
+        self.channel = channel
+        self.cgroup = cgroup
+        self.idle_since = 0.0
+        self.started: Started | None = None
+
+    def kill_orphans(self) -> None:
+        """Kill what a dead worker left. Without a group that finds only what stayed in the command's session."""
+        if self.cgroup is not None:
+            self.cgroup.kill()
+        if self.started is not None:
+            procs.kill_session(self.started.job)
+
+
+class Job:
+    """A command that runs, or has ended. It belongs to one thread, which polls `fileno()` and its pipes.
+
+    `stdout` and `stderr` are the reading ends, `stdin` the writing end (None when there is none, or when it is closed);
+    all are non-blocking. They hold an EOF as soon as nobody else has them open, which may be long after the outcome.
+    """
+
+    def __init__(self, runner: Runner, worker: _Worker, stdout: int, stderr: int, stdin: int | None) -> None:
+        self._runner = runner
+        self._worker = worker
+        self._outcome: Outcome | None = None
+        self._again = False
+        self._killed = False
+        self._closed = False
+        self.stdout = stdout
+        self.stderr = stderr
+        self.stdin = stdin
+
+    def __enter__(self) -> Job:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def fileno(self) -> int:
+        """Return the descriptor that is readable when `poll` has news. Not to be polled after the outcome."""
+        return self._worker.channel.fileno()
+
+    def poll(self) -> Outcome | None:
+        """Return how the command ended, None while it runs. Never blocks."""
+        while self._outcome is None:
+            try:
+                message = receive(self._worker.channel)
+            except BlockingIOError:
+                return None
+            match message:
+                case Started():
+                    self._worker.started = message
+                case Ended(outcome, again):
+                    self._outcome, self._again = outcome, again
+                case _:
+                    self._outcome = self._lost()
+        return self._outcome
+
+    def kill(self, grace: float = GRACE) -> None:
+        """Have the command and everything it started killed: SIGTERM, after `grace` seconds SIGKILL. Never blocks;
+        the outcome comes as always, when all are dead. Only the first call counts."""
+        if self._outcome is not None or self._killed:
+            return
+        self._killed = True
+        try:
+            send(self._worker.channel, Kill(grace))
+        except OSError:  # it is dead: `poll` will find out
+            pass
+        self._wake_worker()
+
+    def close_stdin(self) -> None:
+        """Let the command see the end of its input."""
+        if self.stdin is not None:
+            os.close(self.stdin)
+            self.stdin = None
+
+    def close(self) -> None:
+        """Close the pipes and give the worker back. A command that still runs is killed, and nobody waits for it."""
+        if self._closed:
+            return
+        self._closed = True
+        self.close_stdin()
+        os.close(self.stdout)
+        os.close(self.stderr)
+        if self.poll() is None:
+            self._wake_worker()
+        self._runner._give_back(self._worker, again=self._again)
+
+    def _lost(self) -> Outcome:
+        """The worker died, which no worker does by itself: somebody killed it, perhaps the command."""
+        self._worker.kill_orphans()
+        if self._worker.started is None:
+            return Outcome(None, None, error="the worker died before it started the command")
+        return Outcome(None, signal.SIGKILL)
+
+    def _wake_worker(self) -> None:
+        # A command may have stopped its parent process (`kill -STOP $PPID`): it could neither hear nor obey us.
+        if self._worker.started is not None:
+            try:
+                os.kill(self._worker.started.worker, signal.SIGCONT)
+            except ProcessLookupError:
+                pass
+
+
+class Runner:
+    """Starts commands. `run` may be called from any thread."""
+
+    def __init__(self, control: socket.socket, spawner: int, home: Path | None) -> None:
+        self._control = control
+        self._spawner = spawner
+        self._home = home
+        self._lock = threading.Lock()  # guards the three below
+        self._idle: list[_Worker] = []
+        self._busy: set[_Worker] = set()
+        self._closed = False
+
+    @classmethod
+    def start(cls, *, cgroup: bool = True) -> Runner:
+        """Fork the spawner and return. To be called before any thread exists, before limits are raised, and as early
+        as possible: the spawner keeps what is in memory now. `cgroup` says whether to use groups where possible.
+
+        Raises OSError.
+        """
+        home = cgroups.own_directory() if cgroup else None
+        if home is not None:
+            cgroups.sweep(home)
+        control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            pid = os.fork()
+            if pid == 0:
+                spawn_until_closed(theirs, home)
+        return cls(control, pid, home)
+
+    def run(self, command: Command) -> Job:
+        """Start a command. That it could not be started may also come later, as the outcome's `error`.
+
+        Raises RunnerError when nothing can be started: no descriptors are left, or the spawner is gone.
+        """
+        ours, theirs = _make_pipes(2 + command.stdin)
+        try:
+            worker = self._hand_over(command, theirs)
+        except RunnerError:
+            _close(ours)
+            raise
+        finally:
+            _close(theirs)
+        stdout, stderr = ours[-2:]
+        return Job(self, worker, stdout, stderr, ours[0] if command.stdin else None)
+
+    def close(self) -> None:
+        """Let the spawner and the idle workers go. What still runs is killed; its jobs learn of it as always."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            for worker in self._idle:
+                worker.channel.close()
+            for worker in self._busy:
+                worker.channel.shutdown(socket.SHUT_WR)  # to close it is up to the thread that owns the job
+            self._idle.clear()
+            self._control.close()
+        self._wait_for_spawner()
+
+    def _hand_over(self, command: Command, descriptors: list[int]) -> _Worker:
+        while True:
+            worker = self._take()
+            try:
+                send_run(worker.channel, command, descriptors)
+                return worker
+            except (BrokenPipeError, ConnectionResetError):
+                if not worker.idle_since:
+                    return worker  # the spawner could not fork it, and has left us a message that says why
+                self._give_back(worker, again=False)  # somebody killed it while it was idle
+            except OSError as problem:
+                self._give_back(worker, again=True)
+                raise RunnerError("hand over the command", os.strerror(problem.errno or 0)) from problem
+
+    def _take(self) -> _Worker:
+        with self._lock:
+            if self._closed:
+                raise RunnerError("start a command", "the runner is closed")
+            oldest = time.monotonic() - _FRESH
+            while self._idle and self._idle[0].idle_since < oldest:
+                self._idle.pop(0).channel.close()
+            worker = self._idle.pop() if self._idle else self._new_worker()
+            self._busy.add(worker)
+            return worker
+
+    def _new_worker(self) -> _Worker:
+        token = os.urandom(8).hex()
+        try:
+            channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError as problem:
+            raise RunnerError("make a channel to a worker", os.strerror(problem.errno or 0)) from problem
+        with theirs:
+            try:
+                socket.send_fds(self._control, [token.encode()], [theirs.fileno()])
+            except OSError as problem:
+                channel.close()
+                raise RunnerError("reach the spawner", os.strerror(problem.errno or 0)) from problem
+        channel.setblocking(False)
+        return _Worker(channel, Cgroup.named(self._home, token) if self._home is not None else None)
+
+    def _give_back(self, worker: _Worker, *, again: bool) -> None:
+        with self._lock:
+            self._busy.discard(worker)
+            keep = again and not self._closed and len(self._idle) < _MAX_IDLE
+            if keep:
+                worker.idle_since = time.monotonic()
+                worker.started = None
+                self._idle.append(worker)
+        if not keep:
+            worker.channel.close()
+
+    def _wait_for_spawner(self) -> None:
+        try:
+            handle = os.pidfd_open(self._spawner)
+            try:
+                if not select.select([handle], [], [], _CLOSE_LIMIT)[0]:
+                    signal.pidfd_send_signal(handle, signal.SIGKILL)  # stopped, perhaps
+                os.waitpid(self._spawner, 0)
+            finally:
+                os.close(handle)
+        except (ProcessLookupError, ChildProcessError):
+            pass  # somebody else has waited for it: the agent may be process 1 of a container
+
+
+def _make_pipes(count: int) -> tuple[list[int], list[int]]:
+    """Return our ends and the command's: of stdin if `count` is 3, of stdout and of stderr."""
+    ours: list[int] = []
+    theirs: list[int] = []
+    try:
+        for number in range(count):
+            reading, writing = os.pipe2(os.O_CLOEXEC)
+            is_stdin = count - number == 3
+            mine = writing if is_stdin else reading
+            ours.append(mine)
+            theirs.append(reading if is_stdin else writing)
+            os.set_blocking(mine, False)
+            _enlarge(mine)
+    except OSError as problem:
+        _close(ours + theirs)
+        raise RunnerError("make pipes", os.strerror(problem.errno or 0)) from problem
+    return ours, theirs
+
+
+def _enlarge(pipe: int) -> None:
+    """Make a pipe large, for fewer and larger reads. An ordinary user has only so many large ones (pipe(7))."""
+    try:
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
+    except OSError:
+        pass
+
+
+def _close(descriptors: list[int]) -> None:
+    for fd in descriptors:
+        os.close(fd)

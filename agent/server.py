@@ -1,0 +1,462 @@
+"""The daemon's life: listen, let connections in, reload, stop.
+
+`serve` reads from top to bottom: set up, loop, shut down. The main thread accepts and does nothing else; each
+connection that gets a place (see `agent.admission`) has a thread of its own. Signal handlers only set a flag; the
+wake-up descriptor brings the main thread back to its loop, which looks at the flags.
+
+Stopping is a written sequence: no new connections; what is attached is cancelled; a limited wait for the sessions to
+report that; then the runner goes, and with it whatever was left. Then the signal that stopped us is raised again with
+its default action, so that whoever started us sees the true reason.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import platform
+import resource
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from agent import __version__, config, store
+from agent.admission import Admission, Decision, Outcome
+from agent.config import Config, Listen
+from agent.errors import AgentError
+from agent.log import log, set_up
+from agent.runner import Runner
+from agent.session import LoginError, LoginTimeoutError, Services, Session, StoppingError
+from agent.tls import server_context
+from agent.wire.errors import ProtocolError
+from agent.wire.handshake import AuthenticationError, ManInTheMiddleError, Verifier
+from agent.wire.link import LinkError
+
+__all__ = ["serve"]
+
+_BACKLOG = 1024
+_STACK_SIZE = 512 * 1024  # the deepest call is OpenSSL's; the default of 8 MiB a thread is only address space, but much
+_STOP_LIMIT = 8.0  # seconds: a killed tree is dead within 5 s
+_REPORT_EVERY = 60.0  # seconds between two lines about refused connections
+_ACCEPTS_AT_ONCE = 64
+_PAUSE = 0.1  # seconds without accepting when there is no descriptor at all
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """Settings and keys, replaced as one when they are read again."""
+
+    settings: Config
+    keyring: store.Keyring
+
+    def find(self, controller: str, host_id: bytes, epoch: int, source: str) -> Verifier | None:
+        if not self.settings.controller(controller).accepts(source):
+            return None
+        return self.keyring.lookup(controller, host_id, epoch)
+
+    def permissions(self, controller: str) -> frozenset[str]:
+        return frozenset(self.settings.controller(controller).permissions)
+
+
+def serve(directory: str, settings: Config, runner: Runner) -> int:
+    """Run the agent in the foreground until SIGTERM or SIGINT. Returns the exit code, if the signal does not end us.
+
+    `settings` are those of `directory`, perhaps with another address to listen on. Raises AgentError.
+    """
+    set_up()
+    _raise_descriptor_limit()
+    with store.open_folder(directory) as folder:
+        standing = _Standing(settings, store.Keyring.load(folder))
+    listener = _listen(settings.listen)
+    with _Signals() as signals, listener:
+        server = _Server(directory, standing, runner, listener, signals)
+        host, port = listener.getsockname()[:2]
+        log.info("listening on %s", Listen(host, port))
+        if not standing.keyring.records:
+            log.warning("no controller is enrolled: nobody can log in")
+        _notify("READY=1")
+        server.loop()
+        _notify("STOPPING=1")
+        listener.close()
+        server.shut_down()
+        runner.close()
+    signals.raise_again()
+    return 0
+
+
+class _Signals:
+    """Flags set by signals, and a descriptor that wakes who waits for them."""
+
+    def __init__(self) -> None:
+        self.stop: int | None = None
+        self.reload = False
+        self._reader, self._writer = socket.socketpair()
+        self._before: dict[int, Any] = {}
+        self._before_wakeup = -1
+
+    def __enter__(self) -> _Signals:
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+        # A flag alone would not end a poll: system calls are taken up again after a handler (PEP 475).
+        self._before_wakeup = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._before_wakeup)
+        self._reader.close()
+        self._writer.close()
+
+    def _handle(self, number: int, frame: object) -> None:
+        if number == signal.SIGHUP:
+            self.reload = True
+        else:
+            self.stop = self.stop or number
+
+    def fileno(self) -> int:
+        """Return the descriptor that is readable after a signal."""
+        return self._reader.fileno()
+
+    def drain(self) -> None:
+        """Forget the wake-ups so far."""
+        try:
+            while self._reader.recv(4096):
+                pass
+        except BlockingIOError:
+            pass
+
+    def raise_again(self) -> None:
+        """End the process by the signal that stopped it."""
+        if self.stop is not None:
+            signal.signal(self.stop, signal.SIG_DFL)
+            os.kill(os.getpid(), self.stop)
+
+
+class _Arrival:
+    """An accepted connection, and its session once it has one."""
+
+    __slots__ = ("accepted", "session", "sock", "source", "where")
+
+    def __init__(self, sock: socket.socket, address: tuple[Any, ...], accepted: float) -> None:
+        self.sock = sock
+        self.source = str(address[0])
+        self.where = f"[{address[0]}]:{address[1]}" if ":" in self.source else f"{address[0]}:{address[1]}"
+        self.accepted = accepted
+        self.session: Session | None = None
+
+
+class _Server:
+    """The connections of an agent. `loop` is the main thread's; what `_lock` guards, the sessions' threads use too."""
+
+    def __init__(
+        self, directory: str, standing: _Standing, runner: Runner, listener: socket.socket, signals: _Signals
+    ) -> None:
+        self._directory = directory
+        self._standing = standing
+        self._listener = listener
+        self._signals = signals
+        self._clock = time.monotonic
+        self._stop_reader, self._stop_writer = os.pipe()
+        context, certificate = server_context()
+        self._services = Services(
+            context=context,
+            certificate=certificate,
+            find=lambda *who: self._standing.find(*who),
+            permissions=lambda name: self._standing.permissions(name),
+            runner=runner,
+            shell=standing.settings.shell,
+            about=_about(),
+            stop=self._stop_reader,
+        )
+        self._lock = threading.Lock()
+        self._admission: Admission[_Arrival] = Admission(
+            self._clock,
+            total=standing.settings.max_unauthenticated,
+            per_source=standing.settings.max_unauthenticated_per_source,
+            exempt=standing.settings.penalty_exempt,
+        )
+        self._open: set[_Arrival] = set()  # those that have a thread
+        self._all_gone = threading.Condition(self._lock)
+        self._stopping = False
+        self._refused: Counter[str] = Counter()
+        self._next_report = 0.0
+        # Closed to accept, and drop, one more connection when there are no descriptors left: see `_shed`.
+        self._spare = _open_spare()
+
+    # The main thread ------------------------------------------------------------------------------------------------
+
+    def loop(self) -> None:
+        """Accept connections until a signal says stop."""
+        poller = select.poll()
+        poller.register(self._listener, select.POLLIN)
+        poller.register(self._signals, select.POLLIN)
+        while self._signals.stop is None:
+            ready = dict(poller.poll(self._seconds_left() * 1000))
+            if self._signals.fileno() in ready:
+                self._signals.drain()
+            if self._signals.reload:
+                self._signals.reload = False
+                self._reload()
+            if self._listener.fileno() in ready:
+                for _ in range(_ACCEPTS_AT_ONCE):
+                    if not self._accept():
+                        break
+            with self._lock:
+                self._take_turns()
+            self._report_refused()
+
+    def _seconds_left(self) -> float:
+        with self._lock:
+            deadline = self._admission.next_deadline()
+        return _REPORT_EVERY if deadline is None else min(max(0.0, deadline - self._clock()) + 0.001, _REPORT_EVERY)
+
+    def _accept(self) -> bool:
+        """Let one connection in, or turn it away. Returns whether there may be more."""
+        try:
+            sock, address = self._listener.accept()
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            # What is left are the errors of a connection that died in the queue, and those of a full system.
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                return self._shed(error)
+            return True
+        arrival = _Arrival(sock, address, self._clock())
+        with self._lock:
+            if len(self._open) >= self._standing.settings.max_sessions:
+                decision = Decision.REFUSE
+            else:
+                decision = self._admission.arrive(arrival, arrival.source)
+            if decision is Decision.ADMIT:
+                self._start(arrival)
+        if decision is Decision.REFUSE:
+            self._refused[arrival.source] += 1
+            sock.close()
+        return True
+
+    def _shed(self, error: OSError) -> bool:
+        """Without descriptors, empty the queue by force: else `poll` would come back at once, for ever."""
+        self._refused[os.strerror(error.errno or 0).lower()] += 1
+        if self._spare is not None:
+            os.close(self._spare)
+        try:
+            self._listener.accept()[0].close()
+        except OSError:  # somebody else took the descriptor; the next round tries again
+            pass
+        self._spare = _open_spare()
+        if self._spare is None:  # another thread was quicker: wait for a while instead of spinning
+            select.select([self._signals], [], [], _PAUSE)
+        return False
+
+    def _report_refused(self) -> None:
+        """Tell of refused connections, once in a while: whoever causes them shall not fill the disk as well."""
+        now = self._clock()
+        if self._refused and now >= self._next_report:
+            self._next_report = now + _REPORT_EVERY
+            what = ", ".join(f"{name} ({count})" for name, count in self._refused.most_common(5))
+            log.warning("refused %d connections: %s", self._refused.total(), what)
+            self._refused.clear()
+
+    def _reload(self) -> None:
+        """Read settings and keys again. Sessions whose controller has lost its key end at once."""
+        try:
+            with store.open_folder(self._directory) as folder:
+                standing = _Standing(config.load(folder), store.Keyring.load(folder))
+        except AgentError as error:
+            log.error("cannot reload, the old keys stay: %s", error)
+            return
+        self._standing = standing
+        revoked = 0
+        with self._lock:
+            for arrival in self._open:
+                session = arrival.session
+                if session is None or session.login is None:
+                    continue
+                who = session.login
+                if standing.find(who.controller, who.host_id, who.epoch, arrival.source) is None:
+                    session.interrupt()
+                    revoked += 1
+        log.info("reloaded: %d controllers, %d sessions ended", len(standing.keyring.records), revoked)
+
+    def shut_down(self) -> None:
+        """Cancel what is attached, and wait for the sessions, but not for ever."""
+        with self._lock:
+            self._stopping = True
+            os.write(self._stop_writer, b"!")
+            log.info("stopping: %d connections open", len(self._open))
+            self._all_gone.wait_for(lambda: not self._open, timeout=_STOP_LIMIT)
+            left = len(self._open)
+        if left:
+            log.warning("%d connections did not end within %.0f s", left, _STOP_LIMIT)
+
+    # Connections ----------------------------------------------------------------------------------------------------
+
+    def _take_turns(self) -> None:
+        """Do what the admission says. Called with the lock held."""
+        turn = self._admission.poll()
+        for arrival in turn.start:
+            self._start(arrival)
+        for arrival in turn.close:
+            self._refused[arrival.source] += 1
+            arrival.sock.close()
+        for arrival in turn.evict:
+            if arrival.session is not None:
+                arrival.session.interrupt()
+
+    def _start(self, arrival: _Arrival) -> None:
+        """Give a connection a thread. Called with the lock held."""
+        before = threading.stack_size(_STACK_SIZE)
+        try:
+            threading.Thread(target=self._serve, args=(arrival,), name=arrival.where, daemon=True).start()
+        except RuntimeError:  # no more threads: one connection less, the agent lives
+            log.error("cannot start a thread for %s", arrival.where)
+            self._admission.leave(arrival, Outcome.ABANDONED)
+            arrival.sock.close()
+        else:
+            self._open.add(arrival)
+        finally:
+            threading.stack_size(before)
+
+    def _serve(self, arrival: _Arrival) -> None:
+        """One connection's thread."""
+        try:
+            self._serve_session(arrival)
+        except Exception:
+            # A bug, or the system at its limits. It must not take the agent down, and it must be seen.
+            log.exception("the session of %s crashed", arrival.where)
+        finally:
+            with self._lock:
+                self._open.discard(arrival)
+                if not self._open:
+                    self._all_gone.notify_all()
+                if not self._stopping:
+                    self._take_turns()
+
+    def _serve_session(self, arrival: _Arrival) -> None:
+        outcome = Outcome.CRASH
+        session = None
+        try:
+            session = Session(arrival.sock, arrival.source, self._services, arrival.accepted)
+            with self._lock:
+                arrival.session = session
+            outcome = _log_in(session, arrival.where)
+        finally:
+            with self._lock:
+                self._admission.leave(arrival, outcome)
+                self._take_turns()
+            if outcome is not Outcome.AUTHENTICATED:
+                self._end(arrival, session)
+        if outcome is Outcome.AUTHENTICATED:
+            try:
+                _serve_requests(session, arrival.where)
+            finally:
+                self._end(arrival, session)
+
+    def _end(self, arrival: _Arrival, session: Session | None) -> None:
+        with self._lock:
+            arrival.session = None  # from here on nobody interrupts it: its descriptor may soon be somebody else's
+        if session is None:
+            arrival.sock.close()
+        else:
+            session.close()
+
+
+def _log_in(session: Session, where: str) -> Outcome:
+    """Let a session log in, and say how that ended."""
+    try:
+        login = session.authenticate()
+    except ManInTheMiddleError as error:
+        log.critical("ALERT from %s: %s", where, error)
+        return Outcome.AUTH_FAILED
+    except AuthenticationError as error:
+        log.warning("%s from %s", error, where)
+        return Outcome.AUTH_FAILED
+    except LoginTimeoutError as error:
+        log.warning("%s from %s", error, where)
+        return Outcome.GRACE
+    except (LoginError, ProtocolError) as error:
+        log.warning("malformed login from %s: %s", where, error)
+        return Outcome.NO_AUTH
+    except (OSError, LinkError) as error:
+        log.debug("login from %s lost: %s", where, error)
+        return Outcome.NO_AUTH
+    except StoppingError:
+        return Outcome.ABANDONED
+    log.debug("%s logged in from %s", login.controller, where)
+    return Outcome.AUTHENTICATED
+
+
+def _serve_requests(session: Session, where: str) -> None:
+    try:
+        session.serve()
+    except StoppingError:
+        log.debug("%s: ended, the agent stops", where)
+    except ProtocolError as error:
+        log.warning("%s broke the protocol: %s", where, error)
+    except (OSError, LinkError) as error:
+        log.info("lost the connection to %s: %s", where, error)
+
+
+def _listen(listen: Listen) -> socket.socket:
+    family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        # A restart must not wait for the old connections' TIME_WAIT; two agents on one port are still refused.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((listen.host, listen.port))
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        hint = (
+            "does another agent run here? choose another port with --listen"
+            if error.errno == errno.EADDRINUSE
+            else None
+        )
+        raise AgentError(f"cannot listen on {listen}", os.strerror(error.errno or 0).lower(), hint) from None
+    return listener
+
+
+def _open_spare() -> int | None:
+    try:
+        return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+
+
+def _about() -> dict[str, str]:
+    """Return what a controller that has logged in is told of this agent."""
+    system = os.uname()
+    try:
+        name = platform.freedesktop_os_release()["PRETTY_NAME"]
+    except (OSError, KeyError):
+        name = f"{system.sysname} {system.release}"
+    version = ".".join(map(str, sys.version_info[:3]))
+    return {"agent": __version__, "host": system.nodename[:255], "python": version, "os": name[:100]}
+
+
+def _raise_descriptor_limit() -> None:
+    """Take what we may have: each connection with a command holds four. Commands get the limit we were started with."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _notify(state: str) -> None:
+    """Tell systemd (sd_notify(3)), if it asked to be told."""
+    path = os.environ.get("NOTIFY_SOCKET")
+    if not path:
+        return
+    address = "\0" + path[1:] if path.startswith("@") else path
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+        try:
+            sock.connect(address)
+            sock.send(state.encode())
+        except OSError as error:
+            log.warning("cannot tell NOTIFY_SOCKET: %s", error)

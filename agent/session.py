@@ -1,0 +1,309 @@
+"""One controller's connection, from the first byte of TLS to its end.
+
+One thread runs it, and that thread alone touches the TLS socket: a second one that reads while the first writes
+deadlocks on CPython 3.13 (python/cpython#137583).
+
+The order is fixed: TLS, login, requests. Everything before the end of the login has one total deadline, however the
+peer spreads its bytes. After the login one loop polls the socket, the pipes of the command, and the agent's stop signal.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import select
+import socket
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from agent.environment import account, clean_environment
+from agent.execution import Execution
+from agent.log import log, quote
+from agent.runner import Command, Runner, RunnerError
+from agent.wire import messages as m
+from agent.wire.connection import Closed, Connection, Role
+from agent.wire.constants import FEATURES, LOGIN_DEADLINE, MIN_PROTOCOL_VERSION, NONCE_LENGTH, PROTOCOL_VERSION
+from agent.wire.handshake import (
+    AuthenticationError,
+    Verifier,
+    channel_binding,
+    check_proof,
+    server_proof,
+)
+from agent.wire.link import Link
+
+__all__ = ["Login", "LoginError", "LoginTimeoutError", "Services", "Session"]
+
+WOULD_BLOCK = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What every session of an agent shares."""
+
+    context: ssl.SSLContext
+    certificate: bytes  # DER, for the channel binding
+    find: Callable[[str, bytes, int, str], Verifier | None]  # controller, host id, epoch, source address
+    permissions: Callable[[str], frozenset[str]]
+    runner: Runner
+    shell: str
+    about: Mapping[str, str]  # what a controller is told of this agent: versions and the like
+    stop: int  # a descriptor that turns readable when the agent stops
+    decoy: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
+    clock: Callable[[], float] = time.monotonic
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """Who is on the other side."""
+
+    controller: str
+    host_id: bytes
+    epoch: int
+
+
+class LoginError(Exception):
+    """The login went wrong. `reason` is for our log: the peer learns nothing of it."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class LoginTimeoutError(LoginError):
+    """The login took too long."""
+
+
+class StoppingError(Exception):
+    """The agent stops, and this session has nothing left to do."""
+
+
+class Session:
+    """One accepted connection. `accepted` is when, on the services' clock."""
+
+    def __init__(self, sock: socket.socket, source: str, services: Services, accepted: float) -> None:
+        self._services = services
+        self._source = source
+        self._deadline = accepted + LOGIN_DEADLINE
+        self._execution: Execution | None = None
+        self._run: m.Run | None = None
+        self.login: Login | None = None
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket = services.context.wrap_socket(
+            sock, server_side=True, do_handshake_on_connect=False, suppress_ragged_eofs=False
+        )
+        self._link = Link(
+            Connection(Role.AGENT), self._socket, would_block=WOULD_BLOCK, clock=services.clock, wall=time.time
+        )
+
+    def interrupt(self) -> None:
+        """End the session from another thread: its owner sees a lost connection. Touches no TLS state."""
+        try:
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+        except OSError:  # the peer, or the owner, was quicker
+            pass
+
+    def close(self) -> None:
+        """Kill what runs, and give everything back."""
+        if self._execution is not None:
+            self._execution.close()
+            self._execution = None
+        self._socket.close()
+
+    # The login ------------------------------------------------------------------------------------------------------
+
+    def authenticate(self) -> Login:
+        """Do TLS and the login. Raises LoginError, OSError (TLS and network) and ProtocolError."""
+        self._tls_handshake()
+        binding = channel_binding(self._services.certificate, self._socket.get_channel_binding("tls-unique"))
+        hello = self._receive(m.Hello)
+        assert isinstance(hello, m.Hello)
+        version = min(hello.max_version, PROTOCOL_VERSION)
+        agreed = version >= max(hello.min_version, MIN_PROTOCOL_VERSION)
+        if not agreed:
+            version = PROTOCOL_VERSION  # outside what the controller offers: it can say which versions there are
+        self._send(m.Challenge(version, FEATURES & hello.features, secrets.token_bytes(NONCE_LENGTH)))
+        if not agreed:
+            raise LoginError(
+                f"no common protocol version: controller has {hello.min_version} to {hello.max_version},"
+                f" agent {MIN_PROTOCOL_VERSION} to {PROTOCOL_VERSION}"
+            )
+        proof = self._receive(m.Proof)
+        assert isinstance(proof, m.Proof)
+        self._verify(hello, proof, binding)
+        self.login = Login(hello.controller, hello.host_id, hello.epoch)
+        return self.login
+
+    def _verify(self, hello: m.Hello, proof: m.Proof, binding: bytes) -> None:
+        connection = self._link.connection
+        services = self._services
+        try:
+            verifier, transcript = check_proof(
+                lambda: services.find(hello.controller, hello.host_id, hello.epoch, self._source),
+                controller=hello.controller,
+                hello=connection.hello,
+                challenge=connection.challenge,
+                binding=binding,
+                claimed_binding=proof.binding,
+                proof=proof.proof,
+                decoy=services.decoy,
+            )
+        except AuthenticationError:
+            self._send(m.Refusal())
+            raise
+        info = self._info(hello.controller)
+        self._send(m.Welcome(server_proof(verifier.server_key, transcript, proof.proof, info), info))
+
+    def _info(self, controller: str) -> bytes:
+        info = {**self._services.about, "permissions": sorted(self._services.permissions(controller))}
+        return json.dumps(info).encode("ascii")
+
+    def _tls_handshake(self) -> None:
+        while True:
+            try:
+                self._socket.do_handshake()
+                return
+            except ssl.SSLWantReadError:
+                self._wait(select.POLLIN)
+            except ssl.SSLWantWriteError:
+                self._wait(select.POLLOUT)
+
+    def _receive(self, kind: type[m.Message]) -> m.Message:
+        while True:
+            for message in self._link.read():
+                if isinstance(message, kind):
+                    return message
+                raise LoginError("closed before the end of the login")
+            self._wait(select.POLLIN | (select.POLLOUT if self._link.backlog else 0))
+
+    def _send(self, message: m.Message) -> None:
+        self._link.send(message)
+        while self._link.backlog:
+            self._wait(select.POLLOUT)
+            self._link.flush()
+
+    def _wait(self, events: int) -> None:
+        """Wait for the socket, until the login's deadline."""
+        left = self._deadline - self._services.clock()
+        poller = select.poll()
+        poller.register(self._socket, events)
+        poller.register(self._services.stop, select.POLLIN)
+        ready = dict(poller.poll(max(0.0, left) * 1000)) if left > 0 else {}
+        if self._services.stop in ready:
+            raise StoppingError
+        if not ready:
+            raise LoginTimeoutError(f"no login within {LOGIN_DEADLINE:.0f} s")
+
+    # The requests ---------------------------------------------------------------------------------------------------
+
+    def serve(self) -> None:
+        """Serve requests until the controller leaves, or the agent stops.
+
+        Raises StoppingError, OSError, ProtocolError and LinkError: in each case the connection is gone.
+        """
+        stopping = False
+        while True:
+            ready = self._poll(stopping)
+            if self._services.stop in ready and not stopping:
+                stopping = True
+                if self._execution is not None:
+                    self._execution.kill(m.Reason.CANCELLED)
+            if stopping and self._execution is None:
+                self._link.send(m.Goodbye("stopping", "the agent stops"))
+                raise StoppingError
+            if self._link.backlog:
+                self._link.flush()
+            if self._socket.fileno() in ready and not self._read():
+                return
+            if self._execution is not None:
+                self._execution.advance(ready)
+                if self._execution.exit is not None:
+                    self._end_execution(self._execution.exit)
+
+    def _read(self) -> bool:
+        """Handle what has come. Returns False when the controller has left."""
+        try:
+            for message in self._link.read():
+                if isinstance(message, Closed):
+                    return False
+                self._handle(message)
+        except ssl.SSLEOFError:
+            # A cut without TLS's goodbye. With nothing under way there is nothing that it could have cut short.
+            if self._execution is None:
+                return False
+            raise
+        return True
+
+    def _poll(self, stopping: bool) -> set[int]:
+        """Wait for what matters now; return the ready descriptors."""
+        timeout = self._link.tick()
+        poller = select.poll()
+        poller.register(self._socket, select.POLLIN | (select.POLLOUT if self._link.backlog else 0))
+        if not stopping:
+            poller.register(self._services.stop, select.POLLIN)
+        if self._execution is not None:
+            for fd in self._execution.readable():
+                poller.register(fd, select.POLLIN)
+            for fd in self._execution.writable():
+                poller.register(fd, select.POLLOUT)
+            left = self._execution.seconds_left()
+            if left is not None:
+                timeout = min(timeout, left)
+        # Rounded up: waking a moment too early would only spin.
+        return {fd for fd, _ in poller.poll(int(timeout * 1000) + 1)}
+
+    def _handle(self, message: m.Message) -> None:
+        if isinstance(message, m.Run):
+            self._start(message)
+        elif isinstance(message, m.Stdin | m.EndOfStream):
+            if self._execution is not None:  # else it crossed with our Exit
+                self._execution.feed(message)
+        elif isinstance(message, m.Cancel) and self._execution is not None:
+            self._execution.kill(m.Reason.CANCELLED)
+
+    def _start(self, run: m.Run) -> None:
+        assert self.login is not None
+        who = self.login.controller
+        if "run" not in self._services.permissions(who):
+            log.warning("%s from %s may not run commands here: refused %s", who, self._source, quote(run.command))
+            self._link.send(m.Error("denied", f"controller {who} may not run commands on this host"))
+            return
+        # The line precedes the execution: whatever the command does to this machine, it has been told.
+        log.info("%s from %s as %s runs %s (run %s)", who, self._source, quote(run.host), quote(run.command), run.run)
+        try:
+            job = self._services.runner.run(self._command(run))
+        except (KeyError, RunnerError) as error:
+            reason = f"unknown user {run.user!r}" if isinstance(error, KeyError) else str(error)
+            self._refuse_to_start(reason)
+            return
+        self._run = run
+        self._execution = Execution(run, job, self._link, self._services.clock)
+
+    def _command(self, run: m.Run) -> Command:
+        who = account(run.user)
+        return Command(
+            argv=(self._services.shell, "-c", run.command),
+            environment=clean_environment(who, host=run.host, run=run.run, extra=run.environment),
+            directory=run.directory if run.directory is not None else who.directory,
+            stdin=run.stdin,
+            user=run.user,
+        )
+
+    def _refuse_to_start(self, reason: str) -> None:
+        log.error("cannot start: %s", reason)
+        for stream in (m.Stream.STDOUT, m.Stream.STDERR):
+            self._link.queue(self._link.connection.end_of(stream))
+        self._link.send(m.Exit(error=reason))
+
+    def _end_execution(self, end: m.Exit) -> None:
+        assert self._execution is not None and self._run is not None
+        if end.error is not None:
+            log.error("run %s: %s", self._run.run, end.error)
+        else:
+            how = f"signal {end.signal}" if end.signal is not None else f"exit {end.code}"
+            log.info("run %s: %s after %.3f s (%s)", self._run.run, how, end.elapsed, end.reason.value)
+        self._execution.close()
+        self._execution = None

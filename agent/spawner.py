@@ -1,0 +1,85 @@
+"""The spawner: a small process with one thread, forked from the agent before the agent had any other.
+
+It forks workers on demand and does nothing else. To fork the agent itself would be unsafe, since another thread may
+hold any lock at that moment, and slow, since the agent is large; a new interpreter for each worker would cost ten times
+the fork. It ends when the agent does.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import os
+import signal
+import socket
+from functools import partial
+from pathlib import Path
+from typing import NoReturn
+
+from agent.cgroups import Cgroup, sweep
+from agent.orders import Ended, Outcome, send
+from agent.procs import exit_after, reset_signals
+from agent.worker import Worker
+
+__all__ = ["MAX_TOKEN", "spawn_until_closed"]
+
+MAX_TOKEN = 64
+
+
+def spawn_until_closed(control: socket.socket, home: Path | None) -> NoReturn:
+    """Be the spawner. Call it in the forked process. Each datagram on `control` is a token, by which the worker's
+    group is named, and the worker's end of its channel. `home` is where groups are made, None for no groups."""
+    exit_after(lambda: _serve(_cut_loose(control), home))
+
+
+def _serve(control: socket.socket, home: Path | None) -> None:
+    while True:
+        token, descriptors, _, _ = socket.recv_fds(control, MAX_TOKEN, 1)
+        if not token:
+            return
+        if not descriptors:
+            continue  # no room for it under our limit: the agent sees the channel closed
+        channel = socket.socket(fileno=descriptors[0])
+        os.set_inheritable(channel.fileno(), False)
+        if home is not None:
+            sweep(home)
+        try:
+            pid = os.fork()
+        except OSError as problem:
+            _refuse(channel, problem)
+            pid = -1
+        if pid == 0:
+            control.close()
+            cgroup = Cgroup.named(home, token.decode()) if home is not None else None
+            exit_after(partial(_work, channel, cgroup))
+        channel.close()
+
+
+def _work(channel: socket.socket, cgroup: Cgroup | None) -> None:
+    Worker(channel, cgroup).serve()
+
+
+def _refuse(channel: socket.socket, problem: OSError) -> None:
+    reason = f"cannot start a worker: {os.strerror(problem.errno or 0)}"
+    try:
+        send(channel, Ended(Outcome(None, None, error=reason), again=False))
+    except BrokenPipeError:
+        pass  # the agent no longer wants to know
+
+
+def _cut_loose(control: socket.socket) -> socket.socket:
+    """Let go of all that was inherited: descriptors, terminal, signal handling, directory, file mode mask."""
+    kept = socket.socket(fileno=fcntl.fcntl(control, fcntl.F_DUPFD_CLOEXEC, 3))
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    os.dup2(null, 0)
+    os.dup2(null, 1)  # 2 stays: if we fail, the agent's log should show it
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        if fd > 2 and fd != kept.fileno():
+            os.closerange(fd, fd + 1)
+    os.setsid()
+    reset_signals()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # workers are nobody's to wait for
+    os.chdir("/")
+    os.umask(0o022)
+    gc.freeze()  # the collector would write to pages that all workers share
+    return kept
