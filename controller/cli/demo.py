@@ -1,0 +1,107 @@
+"""`fleet demo`: see it work, with nothing set up."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from controller.cli import options as o
+from controller.cli.look import Look
+from controller.cli.run import Request, carry_out
+from controller.errors import FleetError
+
+if TYPE_CHECKING:
+    from controller.demo import Demo
+
+_MOST_AGENTS = 100
+_DEFAULT_COMMAND = "df -h"
+
+CommandArgument = Annotated[
+    list[str] | None, typer.Argument(metavar="[COMMAND...]", help="What to run. [default: df -h]")
+]
+CountOption = Annotated[int, typer.Option("-n", metavar="N", help="How many agents.")]
+KeepOption = Annotated[
+    str | None, typer.Option("--keep", metavar="DIR", help="Leave them running, with everything about them in DIR.")
+]
+StopOption = Annotated[str | None, typer.Option("--stop", metavar="DIR", help="End those that --keep DIR left.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command("demo", context_settings={"allow_interspersed_args": False})(demo)
+
+
+def demo(command: CommandArgument = None, n: CountOption = 3, keep: KeepOption = None, stop: StopOption = None) -> int:
+    """Start agents on this machine's loopback, run a command on them, show the table, stop them."""
+    from controller.demo import Demo, stop_kept
+
+    if stop is not None:
+        ended = stop_kept(Path(stop))
+        print(f"ended {ended} agents; what they left is in {stop}")
+        return 0
+    if not 1 <= n <= _MOST_AGENTS:
+        raise FleetError("-n", f"{n} is not in 1..{_MOST_AGENTS}")
+    words = command or [_DEFAULT_COMMAND]
+    request = Request(words[0] if len(words) == 1 else " ".join(words))
+    with _ending_properly():
+        if keep is None:
+            with tempfile.TemporaryDirectory(prefix="fleet-demo-") as folder, Demo(Path(folder), n) as agents:
+                return _show(agents, request)
+        with Demo(_new_folder(keep), n) as agents:
+            code = _show(agents, request)
+            agents.detach()
+        _say_what_next(keep)
+        return code
+
+
+def _show(agents: Demo, request: Request) -> int:
+    from controller.api import Fleet
+
+    fleet = Fleet(agents.inventory, key=agents.key)
+    return carry_out(fleet, o.Targets(), request, Look())
+
+
+def _new_folder(path: str) -> Path:
+    folder = Path(path)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise FleetError(
+                path, "is not empty", f"choose another folder, or end what runs there: fleet demo --stop {path}"
+            )
+    except OSError as error:
+        raise FleetError(path, (error.strerror or str(error)).lower()) from None
+    return folder
+
+
+def _say_what_next(folder: str) -> None:
+    sys.stderr.write(
+        f"the agents keep running; try:\n"
+        f"  . {folder}/env\n"
+        f"  fleet ping\n"
+        f"  fleet run uptime\n"
+        f"  fleet demo --stop {folder}\n"
+    )
+
+
+@contextmanager
+def _ending_properly() -> Iterator[None]:
+    """Have SIGTERM and SIGHUP end us as Ctrl-C does, through the `finally` clauses that stop the agents."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,203 @@
+"""The options that several commands share, each defined once, and how they become targets."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from controller.errors import FleetError
+from controller.settings import Settings, load_settings, read_color, read_fanout, read_port, read_seconds
+
+if TYPE_CHECKING:
+    from controller.api import Fleet
+    from inventory import Host
+
+__all__ = [
+    "ColorOption",
+    "ConnectTimeoutOption",
+    "ExcludeOption",
+    "FanoutOption",
+    "HostsOption",
+    "InventoryOption",
+    "KeyOption",
+    "LimitOption",
+    "ListHostsOption",
+    "PortOption",
+    "RegistryOption",
+    "Targets",
+    "check",
+    "list_hosts",
+]
+
+_TARGETS = "Which hosts"
+_REACH = "How to reach them"
+_SHOW = "How results look"
+
+DEFAULT_INVENTORY = "hosts.ini"
+
+InventoryOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-i",
+        "--inventory",
+        metavar="PATH",
+        help="Inventory; repeatable, '-' is stdin. [env FLEET_INVENTORY; default ./hosts.ini]",
+        rich_help_panel=_TARGETS,
+    ),
+]
+LimitOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-l",
+        "--limit",
+        metavar="PATTERN",
+        help="Only hosts that match; repeated: that match all. [default: all]",
+        rich_help_panel=_TARGETS,
+    ),
+]
+HostsOption = Annotated[
+    str | None,
+    typer.Option(
+        "-w",
+        "--hosts",
+        metavar="NODESET",
+        help="These hosts, with or without an inventory: web[01-20],db1",
+        rich_help_panel=_TARGETS,
+    ),
+]
+ExcludeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-x", "--exclude", metavar="PATTERN", help="Without hosts that match; repeatable.", rich_help_panel=_TARGETS
+    ),
+]
+ListHostsOption = Annotated[
+    bool,
+    typer.Option("--list-hosts", help="Print the hosts, one a line, and touch nothing.", rich_help_panel=_TARGETS),
+]
+FanoutOption = Annotated[
+    int | None,
+    typer.Option("-f", "--fanout", metavar="N", help="At most N hosts at once. [default: 64]", rich_help_panel=_REACH),
+]
+ConnectTimeoutOption = Annotated[
+    float | None,
+    typer.Option(
+        "--connect-timeout",
+        metavar="S",
+        help="Seconds for TCP, TLS and authentication together. [default: 10]",
+        rich_help_panel=_REACH,
+    ),
+]
+PortOption = Annotated[
+    int | None,
+    typer.Option(
+        "--port",
+        metavar="N",
+        help="Port of agents that have none of their own. [default: 7422]",
+        rich_help_panel=_REACH,
+    ),
+]
+KeyOption = Annotated[
+    str | None,
+    typer.Option(
+        "--key", metavar="FILE", help="Our key. [env FLEET_KEY; default ~/.config/fleet/key]", rich_help_panel=_REACH
+    ),
+]
+RegistryOption = Annotated[
+    str | None,
+    typer.Option(
+        "--registry",
+        metavar="FILE",
+        help="Enrolled hosts. [env FLEET_REGISTRY; default enrolled.json beside the key]",
+        rich_help_panel=_REACH,
+    ),
+]
+ColorOption = Annotated[
+    str | None,
+    typer.Option(
+        "--color",
+        metavar="WHEN",
+        help="auto, always or never; NO_COLOR is heeded. [default: auto]",
+        rich_help_panel=_SHOW,
+    ),
+]
+
+_Value = TypeVar("_Value")
+
+
+def check(option: str, read: Callable[[object], _Value], value: object | None, default: _Value) -> _Value:
+    """Return what an option says, checked, or `default` when it was not given. Raises FleetError."""
+    if value is None:
+        return default
+    try:
+        return read(value)
+    except ValueError as error:
+        raise FleetError(option, str(error)) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """The options about which hosts and how to reach them, as they were given; None where they were not."""
+
+    inventory: list[str] | None = None
+    limit: list[str] | None = None
+    hosts: str | None = None
+    exclude: list[str] | None = None
+    fanout: int | None = None
+    connect_timeout: float | None = None
+    port: int | None = None
+    key: str | None = None
+    registry: str | None = None
+
+    def fleet(self, settings: Settings | None = None) -> Fleet:
+        """Return the fleet that the options, the environment and the config file name. Raises FleetError."""
+        settings = settings or load_settings(os.environ)
+        fanout = check("--fanout", read_fanout, self.fanout, settings.fanout)
+        connect_timeout = check("--connect-timeout", read_seconds, self.connect_timeout, settings.connect_timeout)
+        port = check("--port", read_port, self.port, settings.port)
+
+        from controller.api import Fleet
+
+        return Fleet(
+            self._sources(settings),
+            hosts=self.hosts,
+            key=self.key or settings.key,
+            registry=self.registry or settings.registry,
+            fanout=fanout,
+            connect_timeout=connect_timeout,
+            port=port,
+            warn=_warn,
+        )
+
+    def select(self, fleet: Fleet) -> list[Host]:
+        """Return the hosts that the options name."""
+        return fleet.select(self.limit or (), self.exclude or ())
+
+    def _sources(self, settings: Settings) -> list[str]:
+        sources = self.inventory or list(settings.inventory)
+        if not sources and os.path.exists(DEFAULT_INVENTORY):
+            sources = [DEFAULT_INVENTORY]
+        if not sources and self.hosts is None:
+            raise FleetError(
+                "inventory", f"there is no {DEFAULT_INVENTORY} here", "name an inventory with -i, or hosts with -w"
+            )
+        return sources
+
+
+def read_color_option(value: str | None, settings: Settings) -> str:
+    """Return when to use colour. Raises FleetError."""
+    return check("--color", read_color, value, settings.color)
+
+
+def list_hosts(hosts: list[Host]) -> None:
+    """Print names, one a line."""
+    sys.stdout.write("".join(f"{host.name}\n" for host in hosts))
+
+
+def _warn(text: str) -> None:
+    print(f"fleet: {text}", file=sys.stderr)

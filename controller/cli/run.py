@@ -1,0 +1,252 @@
+"""`fleet run`."""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from controller.cli import options as o
+from controller.cli.look import Look
+from controller.errors import FleetError
+from controller.results import EXIT_CUT_OFF
+from controller.settings import DEFAULT_MAX_OUTPUT, load_settings, number, read_seconds
+
+if TYPE_CHECKING:
+    from controller.api import Fleet
+    from controller.cancel import CancelToken
+    from controller.output import Sink
+    from controller.results import Result
+    from controller.runs import Run
+
+_SHOW = "How results look"
+_WHAT = "What is run"
+_LARGEST_OUTPUT = 2**40
+
+CommandArgument = Annotated[
+    list[str], typer.Argument(metavar="COMMAND...", help="One argument goes to the shell as it is; several are joined.")
+]
+TimeoutOption = Annotated[
+    float | None,
+    typer.Option("-t", "--timeout", metavar="S", help="Kill what runs longer. [default: none]", rich_help_panel=_WHAT),
+]
+EnvOption = Annotated[
+    list[str] | None,
+    typer.Option("-e", "--env", metavar="K=V", help="Environment of the command; repeatable.", rich_help_panel=_WHAT),
+]
+ChdirOption = Annotated[
+    str | None,
+    typer.Option("--chdir", metavar="DIR", help="Where to run it. [default: home]", rich_help_panel=_WHAT),
+]
+MaxOutputOption = Annotated[
+    int | None,
+    typer.Option(
+        "--max-output",
+        metavar="BYTES",
+        help="Keep so much of each host's stdout and stderr. [default: 16 MiB; no limit with --raw and --stream]",
+        rich_help_panel=_SHOW,
+    ),
+]
+FormatOption = Annotated[
+    str | None,
+    typer.Option("--format", metavar="TABLEFMT", help="Any table format of tabulate.", rich_help_panel=_SHOW),
+]
+RawOption = Annotated[bool, typer.Option("--raw", help="One host's bytes as they are.", rich_help_panel=_SHOW)]
+StreamOption = Annotated[
+    bool, typer.Option("--stream", help="Whole lines as they come: 'host: line'.", rich_help_panel=_SHOW)
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document at the end.", rich_help_panel=_SHOW)]
+JsonLinesOption = Annotated[bool, typer.Option("--jsonl", help="A JSON event a line.", rich_help_panel=_SHOW)]
+QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Failures only.", rich_help_panel=_SHOW)]
+OutputDirOption = Annotated[
+    str | None,
+    typer.Option(
+        "-o", "--output-dir", metavar="DIR", help="Also write DIR/HOST.stdout and .stderr.", rich_help_panel=_SHOW
+    ),
+]
+ReturnMaxOption = Annotated[
+    bool,
+    typer.Option("-S", "--return-max", help="Exit with the largest remote exit code if every host was reached."),
+]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Print the exact command for each host; contact none.", rich_help_panel=_WHAT)
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command("run", context_settings={"allow_interspersed_args": False})(run)
+
+
+def run(
+    command: CommandArgument,
+    inventory: o.InventoryOption = None,
+    limit: o.LimitOption = None,
+    hosts: o.HostsOption = None,
+    exclude: o.ExcludeOption = None,
+    list_hosts: o.ListHostsOption = False,
+    fanout: o.FanoutOption = None,
+    connect_timeout: o.ConnectTimeoutOption = None,
+    port: o.PortOption = None,
+    key: o.KeyOption = None,
+    registry: o.RegistryOption = None,
+    timeout: TimeoutOption = None,
+    env: EnvOption = None,
+    chdir: ChdirOption = None,
+    dry_run: DryRunOption = False,
+    format_: FormatOption = None,
+    raw: RawOption = False,
+    stream: StreamOption = False,
+    json: JsonOption = False,
+    jsonl: JsonLinesOption = False,
+    quiet: QuietOption = False,
+    output_dir: OutputDirOption = None,
+    max_output: MaxOutputOption = None,
+    return_max: ReturnMaxOption = False,
+    color: o.ColorOption = None,
+) -> int:
+    """Run a shell command on many hosts at once.
+
+    Options end where the command begins. Exit code: 0 every host ok, 2 usage or no host, 3 some host timed out or was
+    cancelled, 4 some host was not reached, 5 some command failed (the worst of 4, 3, 5), 130 Ctrl-C.
+    """
+    settings = load_settings(os.environ)
+    targets = o.Targets(inventory, limit, hosts, exclude, fanout, connect_timeout, port, key, registry)
+    line = command[0] if len(command) == 1 else " ".join(command)
+    look = Look(format_, raw, stream, json, jsonl, quiet, output_dir, o.read_color_option(color, settings))
+    request = Request(
+        line,
+        timeout=o.check("--timeout", read_seconds, timeout, settings.timeout),
+        environment=_environment(env or []),
+        directory=chdir,
+        max_output=_max_output(max_output, look),
+    )
+    fleet = targets.fleet(settings)
+    chosen = targets.select(fleet)
+    if list_hosts:
+        o.list_hosts(chosen)
+        return 0
+    if dry_run:
+        sys.stdout.write("".join(f"{host.name}: {line}\n" for host in chosen))
+        return 0
+    look.check(len(chosen))
+    return carry_out(fleet, targets, request, look, return_max=return_max)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is to be run. Checked when it is made: nothing that no host can run gets further."""
+
+    command: str
+    timeout: float | None = None
+    environment: dict[str, str] = field(default_factory=dict)
+    directory: str | None = None
+    max_output: int | None = DEFAULT_MAX_OUTPUT
+
+    def __post_init__(self) -> None:
+        from controller.api import check_command
+
+        check_command(self.command)
+
+
+def _environment(pairs: list[str]) -> dict[str, str]:
+    environment = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not name or not equals:
+            raise FleetError("--env", f"{pair!r} is not K=V")
+        environment[name] = value
+    return environment
+
+
+def _max_output(value: int | None, look: Look) -> int | None:
+    def read(value: object) -> int:
+        assert isinstance(value, int)
+        number(value, low=0, high=_LARGEST_OUTPUT, unit="bytes")
+        return value
+
+    return o.check("--max-output", read, value, None if look.passes_on else DEFAULT_MAX_OUTPUT)
+
+
+def carry_out(fleet: Fleet, targets: o.Targets, request: Request, look: Look, *, return_max: bool = False) -> int:
+    """Run it, show it, and return the exit code."""
+    from controller.cancel import CancelToken
+    from controller.interrupts import Interrupts
+    from controller.output import OutputError
+    from controller.results import largest_code
+
+    sink = look.sink()
+    token = CancelToken()
+    going = fleet.run(
+        request.command,
+        limit=targets.limit or (),
+        exclude=targets.exclude or (),
+        timeout=request.timeout,
+        environment=request.environment,
+        directory=request.directory,
+        max_output=request.max_output,
+        observer=sink,
+        keep=sink.keeps,
+        cancel=token,
+    )
+    failure: OutputError | None = None
+    with Interrupts(token) as interrupts, _watching_stdout(token):
+        try:
+            for result in going:
+                sink.end(result)
+        except OutputError as error:
+            failure = error
+        code = interrupts.exit_code or (largest_code(going.results) if return_max else going.exit_code)
+        if failure is not None:
+            # What could not be written is lost, whatever the hosts said: that is no success.
+            _complain(failure)
+            code = code or EXIT_CUT_OFF
+        _finish(sink, going, code)
+    return code
+
+
+def _finish(sink: Sink, going: Run[Result], code: int) -> None:
+    from controller.output import OutputError, RunInfo
+
+    results = going.results
+    info = RunInfo(going.id, going.command, going.started, going.elapsed, code, len(results))
+    try:
+        sink.finish(info, results)
+    except OutputError as error:
+        raise FleetError("output", str(error), exit_code=code or EXIT_CUT_OFF) from None
+
+
+def _complain(error: Exception) -> None:
+    sys.stderr.write(f"fleet: output: {error}\n")
+
+
+@contextmanager
+def _watching_stdout(token: CancelToken) -> Iterator[None]:
+    """Cancel the run when whoever reads our output has gone, also while there is nothing to write.
+
+    `fleet run 'sleep 1000' | true` would otherwise keep the hosts busy for the whole time.
+    """
+    done, over = os.pipe()
+
+    def watch() -> None:
+        poller = select.poll()
+        poller.register(sys.stdout.fileno(), 0)  # errors are always reported: POLLERR when a pipe has no reader
+        poller.register(done, 0)
+        if any(fd != done for fd, _ in poller.poll()):
+            token.set()
+
+    watcher = threading.Thread(target=watch, name="watch stdout", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        os.close(over)
+        watcher.join()
+        os.close(done)

@@ -1,0 +1,431 @@
+"""One host's connection, as the controller sees it: connect, log in, run, ping.
+
+One thread owns it, and blocks; cancelling wakes it through a descriptor that every wait polls. Before the agent has
+proven that it holds the host's key, nothing of a request leaves this machine.
+"""
+
+from __future__ import annotations
+
+import secrets
+import select
+import signal
+import ssl
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Protocol
+
+from agent.wire import messages as m
+from agent.wire.codec import decode_json
+from agent.wire.connection import Closed, Connection, Role
+from agent.wire.constants import (
+    FEATURES,
+    MIN_PROTOCOL_VERSION,
+    NONCE_LENGTH,
+    PROTOCOL_VERSION,
+)
+from agent.wire.errors import ProtocolError
+from agent.wire.handshake import channel_binding, client_proof, derive_keys, server_proof_matches, transcript_hash
+from agent.wire.link import Link, LinkError
+from controller.cancel import CancelToken
+from controller.dial import Waiter, dial
+from controller.errors import BrokenError, DeniedError, HostError, UnreachableError
+from controller.keyfile import ControllerKey
+from controller.registry import Identity
+from controller.results import Result, Status
+
+__all__ = ["AgentInfo", "Client", "Observer", "Pinged", "Target"]
+
+_WOULD_BLOCK = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
+# The agent gives a command 2.5 s after SIGTERM and has the whole tree dead within 5 s; the rest is for the network.
+_CANCEL_LIMIT = 8.0
+_TIMEOUT_SLACK = 10.0
+# The kernel takes no longer argument (MAX_ARG_STRLEN, execve(2)), the terminating NUL included.
+MAX_COMMAND = 128 * 1024 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A host to reach. `identity` is None when it was never enrolled."""
+
+    name: str
+    address: str
+    port: int
+    identity: Identity | None
+    pool: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AgentInfo:
+    """What an agent that has proven itself says of itself."""
+
+    agent: str = ""
+    python: str = ""
+    os: str = ""
+    host: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pinged:
+    """The answer to a ping: the round trip in seconds, and how far the agent's clock is ahead of ours, in seconds."""
+
+    info: AgentInfo
+    rtt: float
+    clock_offset: float
+
+
+class Observer(Protocol):
+    """Who is told of a command's output as it arrives."""
+
+    def start(self, host: str) -> None: ...
+    def stdout(self, host: str, data: bytes) -> None: ...
+    def stderr(self, host: str, data: bytes) -> None: ...
+
+
+class Client:
+    """An authenticated connection to one host. Use it in a `with` block."""
+
+    def __init__(self, target: Target, key: ControllerKey, cancel: CancelToken, *, connect_timeout: float) -> None:
+        """Connect and log in, within `connect_timeout` seconds in all.
+
+        Raises UnreachableError, DeniedError, BrokenError and CancelledError.
+        """
+        self.target = target
+        self.info = AgentInfo()
+        self._cancel = cancel
+        self._timeout = connect_timeout
+        self._socket: ssl.SSLSocket | None = None
+        if target.identity is None:
+            raise DeniedError(_not_enrolled(target))
+        waiter = Waiter(time.monotonic() + connect_timeout, cancel)
+        sock = dial(target.address, target.port, waiter, connect_timeout)
+        try:
+            self._socket = _context().wrap_socket(sock, do_handshake_on_connect=False, suppress_ragged_eofs=False)
+        except BaseException:
+            sock.close()
+            raise
+        try:
+            self._link = Link(
+                Connection(Role.CONTROLLER),
+                self._socket,
+                would_block=_WOULD_BLOCK,
+                clock=time.monotonic,
+                wall=time.time,
+            )
+            self._open(key, target.identity, waiter)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection: the agent kills what still runs for it."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    # Logging in -----------------------------------------------------------------------------------------------------
+
+    def _open(self, key: ControllerKey, identity: Identity, waiter: Waiter) -> None:
+        try:
+            self._tls_handshake(waiter)
+            self._log_in(key, identity, waiter)
+        except ssl.SSLError as error:
+            raise UnreachableError(f"not a fleet agent at {self._where}: TLS failed: {_reason(error)}") from None
+        except (OSError, LinkError) as error:
+            raise UnreachableError(f"the connection to {self._where} was lost in the login: {error}") from None
+        except ProtocolError as error:
+            raise UnreachableError(f"not a fleet agent at {self._where}: {error}") from None
+
+    @property
+    def _where(self) -> str:
+        address = self.target.address
+        return f"[{address}]:{self.target.port}" if ":" in address else f"{address}:{self.target.port}"
+
+    def _tls_handshake(self, waiter: Waiter) -> None:
+        sock = self._sock
+        while True:
+            try:
+                sock.do_handshake()
+                return
+            except ssl.SSLWantReadError:
+                self._await(waiter, select.POLLIN)
+            except ssl.SSLWantWriteError:
+                self._await(waiter, select.POLLOUT)
+
+    def _log_in(self, key: ControllerKey, identity: Identity, waiter: Waiter) -> None:
+        certificate = self._sock.getpeercert(binary_form=True)
+        assert certificate is not None  # TLS 1.3 without pre-shared keys has no server without a certificate
+        binding = channel_binding(certificate, self._sock.get_channel_binding("tls-unique"))
+        hello = m.Hello(
+            key.name,
+            identity.host_id,
+            identity.epoch,
+            secrets.token_bytes(NONCE_LENGTH),
+            MIN_PROTOCOL_VERSION,
+            PROTOCOL_VERSION,
+            FEATURES,
+        )
+        challenge = self._exchange(hello, waiter)
+        if isinstance(challenge, m.Challenge):
+            _check_version(challenge)
+        connection = self._link.connection
+        keys = derive_keys(key.master, key.name, identity.host_id, identity.epoch)
+        transcript = transcript_hash(connection.hello, connection.challenge, binding)
+        proof = client_proof(keys.client_key, transcript)
+        verdict = self._exchange(m.Proof(binding, proof), waiter)
+        if isinstance(verdict, m.Refusal):
+            raise DeniedError(
+                f"{self.target.name} ({self._where}) refused our key: wrong machine at this address, revoked or"
+                " rotated, not enrolled, or someone in between; see the agent's log"
+            )
+        assert isinstance(verdict, m.Welcome)
+        if not server_proof_matches(keys.server_key, transcript, proof, verdict.info, verdict.proof):
+            raise DeniedError(
+                f"IMPOSTOR: the peer at {self._where} could not prove that it holds {self.target.name}'s key;"
+                " nothing was sent"
+            )
+        self.info = _read_info(verdict.info)
+
+    def _exchange(self, message: m.Message, waiter: Waiter) -> m.Message:
+        """Send a message of the login and return the answer."""
+        self._link.send(message)
+        while True:
+            for answer in self._link.read():
+                if isinstance(answer, Closed):
+                    raise BrokenError(f"the agent at {self._where} closed the connection")
+                return answer
+            self._await(waiter, select.POLLIN | (select.POLLOUT if self._link.backlog else 0))
+            self._link.flush()
+
+    def _await(self, waiter: Waiter, events: int) -> None:
+        if not waiter.wait(self._sock.fileno(), events):
+            raise UnreachableError(f"no answer from the agent at {self._where} within {self._timeout:g} s")
+
+    @property
+    def _sock(self) -> ssl.SSLSocket:
+        assert self._socket is not None, "the client is closed"
+        return self._socket
+
+    # Requests -------------------------------------------------------------------------------------------------------
+
+    def ping(self) -> Pinged:
+        """Ask for a sign of life. Raises BrokenError and CancelledError."""
+        began, sent_at = time.monotonic(), time.time()
+        waiter = Waiter(began + self._timeout, self._cancel)
+        try:
+            pong = self._exchange(m.Ping(), waiter)
+        except (OSError, LinkError, ProtocolError) as error:
+            raise BrokenError(f"the connection was lost: {error}") from None
+        rtt = time.monotonic() - began
+        if not isinstance(pong, m.Pong):
+            raise BrokenError(_farewell(pong))
+        # The agent's clock is taken to have been read halfway (as NTP does, RFC 5905).
+        return Pinged(self.info, rtt, pong.time - (sent_at + rtt / 2))
+
+    def run(self, request: m.Run, observer: Observer, *, keep: bool) -> Result:
+        """Run a command to its end. The observer gets the output as it comes; with `keep` the result has it too.
+
+        Never raises for what happens on the host: that is in the result.
+        """
+        execution = _Execution(self.target.name, request, observer, keep=keep)
+        length = len(request.command.encode("utf-8", "surrogateescape"))
+        if length > MAX_COMMAND:
+            reason = f"command too long: {length} bytes, the kernel takes at most {MAX_COMMAND}"
+            return execution.failure(Status.FAILED, reason)
+        try:
+            self._link.send(request)
+            observer.start(self.target.name)
+            for message in self._messages(request):
+                execution.take(message)
+                if execution.over:
+                    return execution.result()
+        except HostError as error:
+            return execution.failure(error.status, error.reason)
+        except (OSError, LinkError, ProtocolError) as error:
+            reason = _reason(error) if isinstance(error, ssl.SSLError) else str(error)
+            return execution.failure(Status.BROKEN, f"the connection was lost: {reason}")
+        raise AssertionError("the messages of a run end with its exit")
+
+    def _messages(self, request: m.Run) -> Iterator[m.Message]:
+        """Yield what the agent sends, and watch the clock and the cancel token meanwhile."""
+        deadline = None if request.timeout is None else time.monotonic() + request.timeout + _TIMEOUT_SLACK
+        cancelled = False
+        while True:
+            ready = self._poll(deadline, watch_cancel=not cancelled)
+            if self._cancel.fileno() in ready:
+                cancelled = True
+                deadline = time.monotonic() + _CANCEL_LIMIT
+                self._link.send(m.Cancel())
+            if self._link.backlog:
+                self._link.flush()
+            for message in self._link.read():
+                if isinstance(message, Closed):
+                    raise BrokenError("the agent closed the connection before the command's end")
+                yield message
+            if deadline is not None and time.monotonic() >= deadline:
+                if cancelled:
+                    raise BrokenError("cancelled, but the agent has not confirmed that the command is dead")
+                raise BrokenError("time is up, but the agent has not confirmed that the command is dead")
+
+    def _poll(self, deadline: float | None, *, watch_cancel: bool) -> set[int]:
+        timeout = self._link.tick()
+        if deadline is not None:
+            timeout = min(timeout, max(0.0, deadline - time.monotonic()))
+        poller = select.poll()
+        poller.register(self._sock, select.POLLIN | (select.POLLOUT if self._link.backlog else 0))
+        if watch_cancel:
+            poller.register(self._cancel, select.POLLIN)
+        return {fd for fd, _ in poller.poll(int(timeout * 1000) + 1)}
+
+
+class _Execution:
+    """What has come of one command so far."""
+
+    def __init__(self, host: str, request: m.Run, observer: Observer, *, keep: bool) -> None:
+        self._host = host
+        self._request = request
+        self._observer = observer
+        self._keep = keep
+        self._began = time.monotonic()
+        self._started = time.time()
+        self._kept = {m.Stream.STDOUT: bytearray(), m.Stream.STDERR: bytearray()}
+        self._seen = {m.Stream.STDOUT: 0, m.Stream.STDERR: 0}
+        self._ends: dict[m.Stream, m.EndOfStream] = {}
+        self._exit: m.Exit | m.Error | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether the agent has said all it will say of the command."""
+        return self._exit is not None
+
+    def take(self, message: m.Message) -> None:
+        """Note a message. Raises BrokenError for an agent that leaves, or sends more than it was asked for."""
+        if isinstance(message, m.Stdout):
+            self._output(m.Stream.STDOUT, message.data)
+            self._observer.stdout(self._host, message.data)
+        elif isinstance(message, m.Stderr):
+            self._output(m.Stream.STDERR, message.data)
+            self._observer.stderr(self._host, message.data)
+        elif isinstance(message, m.EndOfStream):
+            self._ends[message.stream] = message
+        elif isinstance(message, m.Exit | m.Error):
+            self._exit = message
+        elif isinstance(message, m.Goodbye):
+            raise BrokenError(_farewell(message))
+
+    def _output(self, stream: m.Stream, data: bytes) -> None:
+        self._seen[stream] += len(data)
+        limit = self._request.max_output
+        if limit is not None and self._seen[stream] > limit:
+            # An agent that does not keep to the limit would fill our memory.
+            raise BrokenError(f"the agent sent more than the {limit} bytes of {stream} it was asked for")
+        if self._keep:
+            self._kept[stream] += data
+
+    def result(self) -> Result:
+        """Return the result of a command that is over."""
+        if isinstance(self._exit, m.Error):
+            status = Status.DENIED if self._exit.code == "denied" else Status.BROKEN
+            return self.failure(status, self._exit.text)
+        assert self._exit is not None
+        end = self._exit
+        status, error = _judge(end, self._request)
+        out, err = self._ends[m.Stream.STDOUT], self._ends[m.Stream.STDERR]
+        return Result(
+            self._host,
+            status,
+            rc=end.code,
+            signal=None if end.signal is None else _signal_name(end.signal),
+            stdout=self._take_kept(m.Stream.STDOUT),
+            stderr=self._take_kept(m.Stream.STDERR),
+            stdout_bytes=out.total,
+            stderr_bytes=err.total,
+            truncated=out.total > out.bytes or err.total > err.bytes,
+            started=self._started,
+            elapsed=end.elapsed,
+            error=error,
+            note="a background process still holds the output" if end.held else None,
+        )
+
+    def failure(self, status: Status, reason: str) -> Result:
+        """Return the result of a command whose end nobody has confirmed. What came is not trusted, and not kept."""
+        return Result(self._host, status, started=self._started, elapsed=time.monotonic() - self._began, error=reason)
+
+    def _take_kept(self, stream: m.Stream) -> bytes:
+        # The buffer is dropped at once: for a moment there are two copies of one host's output, never of all hosts'.
+        return bytes(self._kept.pop(stream))
+
+
+def _judge(end: m.Exit, request: m.Run) -> tuple[Status, str | None]:
+    if end.reason is m.Reason.TIMEOUT:
+        return Status.TIMEOUT, end.error or f"killed after {request.timeout:g} s"
+    if end.reason is m.Reason.CANCELLED:
+        return Status.CANCELLED, end.error or "killed"
+    if end.error is not None:
+        return Status.FAILED, end.error
+    return (Status.OK if end.code == 0 else Status.FAILED), None
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal: only the first and the last have names
+        return f"SIGRTMIN+{number - signal.SIGRTMIN}"
+
+
+def _check_version(challenge: m.Challenge) -> None:
+    if not MIN_PROTOCOL_VERSION <= challenge.version <= PROTOCOL_VERSION:
+        age = "too old" if challenge.version < MIN_PROTOCOL_VERSION else "too new"
+        need = (
+            f"version {PROTOCOL_VERSION}"
+            if MIN_PROTOCOL_VERSION == PROTOCOL_VERSION
+            else f"versions {MIN_PROTOCOL_VERSION} to {PROTOCOL_VERSION}"
+        )
+        raise UnreachableError(f"the agent is {age}: it speaks protocol version {challenge.version}, we need {need}")
+    if challenge.features & ~FEATURES:
+        raise UnreachableError("the agent chose features that we did not offer")
+
+
+def _read_info(info: bytes) -> AgentInfo:
+    """Read what a proven agent says of itself. Text that is missing or of another type is left out."""
+    try:
+        values = decode_json(info)
+    except ValueError:
+        return AgentInfo()
+    texts = {name: value for name, value in values.items() if isinstance(value, str)}
+    return AgentInfo(texts.get("agent", ""), texts.get("python", ""), texts.get("os", ""), texts.get("host", ""))
+
+
+def _farewell(message: m.Message) -> str:
+    if isinstance(message, m.Goodbye):
+        return f"the agent ended the connection: {message.text}"
+    return f"the agent answered with {type(message).__name__}"
+
+
+def _not_enrolled(target: Target) -> str:
+    if target.pool is not None:
+        return f"not enrolled: no pool {target.pool!r} in the registry; mend with: fleet enroll --pool {target.pool}"
+    return f"not enrolled: mend with: fleet enroll {target.name}"
+
+
+def _reason(error: ssl.SSLError) -> str:
+    if isinstance(error, ssl.SSLEOFError):
+        return "the peer cut the connection"
+    return (error.reason or str(error)).replace("_", " ").lower()
+
+
+@cache
+def _context() -> ssl.SSLContext:
+    """Return the one TLS context: TLS 1.3, and no trust in certificates: the login proves who the peer is."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    return context

@@ -1,0 +1,124 @@
+"""A run that is under way: what it is made of, and the iteration that does it."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from controller.cancel import CancelToken
+from controller.client import Observer, Target
+from controller.fanout import fan_out
+from controller.results import PingResult, Result, exit_code
+
+__all__ = ["Guard", "Plan", "Run", "Silent", "new_run_id"]
+
+Outcome = TypeVar("Outcome", Result, PingResult)
+
+
+class Silent:
+    """Nobody watches."""
+
+    def start(self, host: str) -> None:
+        """Ignore it."""
+
+    def stdout(self, host: str, data: bytes) -> None:
+        """Ignore it."""
+
+    def stderr(self, host: str, data: bytes) -> None:
+        """Ignore it."""
+
+
+class Guard:
+    """Stands between the connections and an observer that may fail: a closed pipe, a full disk.
+
+    The first failure cancels the run and is kept for the main thread; what comes later is dropped, so that the
+    connections can be brought to an orderly end.
+    """
+
+    def __init__(self, observer: Observer, cancel: CancelToken) -> None:
+        self._observer = observer
+        self._cancel = cancel
+        self.error: Exception | None = None
+
+    def start(self, host: str) -> None:
+        self._call(lambda: self._observer.start(host))
+
+    def stdout(self, host: str, data: bytes) -> None:
+        self._call(lambda: self._observer.stdout(host, data))
+
+    def stderr(self, host: str, data: bytes) -> None:
+        self._call(lambda: self._observer.stderr(host, data))
+
+    def _call(self, tell: Callable[[], None]) -> None:
+        if self.error is None:
+            try:
+                tell()
+            except Exception as error:  # whatever it is, the main thread raises it
+                self.error = error
+                self._cancel.set()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan(Generic[Outcome]):
+    """How to get an outcome of each target."""
+
+    targets: Sequence[Target]
+    work: Callable[[Target], Outcome]
+    skipped: Callable[[Target], Outcome]
+    width: int
+
+
+class Run(Generic[Outcome]):
+    """Work on many hosts that is under way, or about to be. Iterate over it once: outcomes come as hosts finish.
+
+    Leaving the iteration early cancels what runs. `results` has what has come so far, in inventory order.
+    """
+
+    def __init__(
+        self, plan: Plan[Outcome], cancel: CancelToken, *, run_id: str, command: str, guard: Guard | None = None
+    ) -> None:
+        self.id = run_id
+        self.command = command
+        self.started = time.time()
+        self.hosts = [target.name for target in plan.targets]
+        self.width = plan.width
+        self._plan: Plan[Outcome] = plan
+        self._cancel = cancel
+        self._guard = guard
+        self._began = time.monotonic()
+        self._outcomes: dict[str, Outcome] = {}
+
+    def __iter__(self) -> Iterator[Outcome]:
+        plan = self._plan
+        for outcome in fan_out(plan.targets, plan.work, width=plan.width, cancel=self._cancel, skipped=plan.skipped):
+            self._outcomes[outcome.host] = outcome
+            yield outcome
+        if self._guard is not None and self._guard.error is not None:
+            raise self._guard.error
+
+    @property
+    def results(self) -> list[Outcome]:
+        """Return the outcomes so far, in inventory order."""
+        return [self._outcomes[host] for host in self.hosts if host in self._outcomes]
+
+    @property
+    def elapsed(self) -> float:
+        """Return the seconds since the run was made."""
+        return time.monotonic() - self._began
+
+    @property
+    def exit_code(self) -> int:
+        """Return the exit code that the outcomes so far stand for."""
+        return exit_code(outcome.status for outcome in self.results)
+
+    def cancel(self) -> None:
+        """Start nothing new and kill what runs. May be called from a signal handler and from any thread."""
+        self._cancel.set()
+
+
+def new_run_id() -> str:
+    """Return an id that sorts by time and that nobody else has."""
+    return time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + secrets.token_hex(3)
