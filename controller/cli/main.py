@@ -42,6 +42,7 @@ demo.register(app)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line `arguments` (without the program's name). Returns the exit code."""
+    _open_standard_streams()
     try:
         code = app(args=arguments, prog_name="fleet", standalone_mode=False)
         sys.stdout.flush()
@@ -60,6 +61,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(
             "bug", f"{type(error).__name__}: {error}", "FLEET_DEBUG=1 shows where; please report it", _EXIT_BUG
         )
+
+
+def _open_standard_streams() -> None:
+    """Put /dev/null where a standard stream was closed (`fleet … >&-`).
+
+    Else the next file that we open would take its number, and what is meant for the screen would go into it.
+    """
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(fd)
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115  # it stays open as long as we live
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
 
 
 def _complain(what: str, why: str, hint: str | None, code: int) -> int:

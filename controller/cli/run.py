@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import os
-import select
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,7 +17,6 @@ from controller.settings import DEFAULT_MAX_OUTPUT, load_settings, number, read_
 
 if TYPE_CHECKING:
     from controller.api import Fleet
-    from controller.cancel import CancelToken
     from controller.output import Sink
     from controller.results import Result
     from controller.runs import Run
@@ -181,6 +176,7 @@ def carry_out(fleet: Fleet, targets: o.Targets, request: Request, look: Look, *,
     from controller.interrupts import Interrupts
     from controller.output import OutputError
     from controller.results import largest_code
+    from controller.stdout_watch import StdoutWatch
 
     sink = look.sink()
     token = CancelToken()
@@ -197,12 +193,14 @@ def carry_out(fleet: Fleet, targets: o.Targets, request: Request, look: Look, *,
         cancel=token,
     )
     failure: OutputError | None = None
-    with Interrupts(token) as interrupts, _watching_stdout(token):
+    with Interrupts(token) as interrupts, StdoutWatch(sys.stdout.fileno(), token) as watch:
         try:
             for result in going:
+                watch.check()
                 sink.end(result)
         except OutputError as error:
             failure = error
+        watch.check()
         code = interrupts.exit_code or (largest_code(going.results) if return_max else going.exit_code)
         if failure is not None:
             # What could not be written is lost, whatever the hosts said: that is no success.
@@ -225,28 +223,3 @@ def _finish(sink: Sink, going: Run[Result], code: int) -> None:
 
 def _complain(error: Exception) -> None:
     sys.stderr.write(f"fleet: output: {error}\n")
-
-
-@contextmanager
-def _watching_stdout(token: CancelToken) -> Iterator[None]:
-    """Cancel the run when whoever reads our output has gone, also while there is nothing to write.
-
-    `fleet run 'sleep 1000' | true` would otherwise keep the hosts busy for the whole time.
-    """
-    done, over = os.pipe()
-
-    def watch() -> None:
-        poller = select.poll()
-        poller.register(sys.stdout.fileno(), 0)  # errors are always reported: POLLERR when a pipe has no reader
-        poller.register(done, 0)
-        if any(fd != done for fd, _ in poller.poll()):
-            token.set()
-
-    watcher = threading.Thread(target=watch, name="watch stdout", daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        os.close(over)
-        watcher.join()
-        os.close(done)
