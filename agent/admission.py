@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import enum
 import ipaddress
+import itertools
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
@@ -28,6 +29,9 @@ from typing import Generic, TypeVar
 __all__ = ["MAX_PENALISED", "MAX_WAITING", "PATIENCE", "Admission", "Decision", "Outcome", "Penalties", "Turn"]
 
 PATIENCE = 1.0  # seconds
+# Seconds between two looks at everybody's patience, at least. Thousands of sources, as IPv6 gives to anybody, must not
+# make every arrival a walk past all of them.
+_GRAIN = 0.05
 MAX_WAITING = 2048  # a fan-out of 2,000 to one agent fits; so do the descriptors under the usual hard limit of 4,096
 MAX_PENALISED = 65_536
 
@@ -175,6 +179,7 @@ class Admission(Generic[Item]):
         self._held: dict[Item, tuple[_Key, float]] = {}  # source and time of start, the oldest first
         self._evicted: set[Item] = set()
         self._waiting = 0
+        self._next_look = float("inf")  # no patience ends before
         self._closing: list[Item] = []
 
     def arrive(self, item: Item, address: str) -> Decision:
@@ -190,8 +195,10 @@ class Admission(Generic[Item]):
         if self._waiting >= MAX_WAITING and not self._make_room(len(source.queue)):
             return Decision.REFUSE
         self._sources[key] = self._turns[key] = source
-        source.queue.append((item, self._clock()))
+        now = self._clock()
+        source.queue.append((item, now))
         self._waiting += 1
+        self._next_look = min(self._next_look, now + PATIENCE)
         return Decision.WAIT
 
     def leave(self, item: Item, outcome: Outcome) -> None:
@@ -204,6 +211,8 @@ class Admission(Generic[Item]):
             source.authenticated = self._clock()
         elif not key.exempt and (seconds := PENALTY_SECONDS[outcome]):
             self._penalties.add(key.name, seconds)
+            if self._shut_out(key):
+                self._turn_away(source)
         self._forget_if_idle(key)
 
     def poll(self) -> Turn[Item]:
@@ -214,11 +223,13 @@ class Admission(Generic[Item]):
         return Turn(started, closed, self._evict())
 
     def next_deadline(self) -> float | None:
-        """Return the time, by the clock, at which `poll` will have something to do if nothing else happens before."""
-        deadlines = [source.deadline() for source in self._turns.values()]
-        if len(self._evicted) < self._wanted() and (oldest := self._oldest()) is not None:
-            deadlines.append(self._held[oldest][1] + PATIENCE)
-        return min(deadlines, default=None)
+        """Return when, by the clock, to call `poll` at the latest; None: not before something happens."""
+        if not self._turns:
+            return None
+        if len(self._held) < self._total:
+            return self._next_look
+        oldest = next((self._held[item][1] for item in self._held if item not in self._evicted), float("inf"))
+        return min(self._next_look, max(oldest + PATIENCE, self._clock() + _GRAIN))
 
     @property
     def held(self) -> int:
@@ -255,15 +266,20 @@ class Admission(Generic[Item]):
         return tuple(started)
 
     def _close_expired(self) -> None:
-        """Turn away who has waited too long, and who waits from a source that has been shut out meanwhile."""
+        """Turn away who has waited too long."""
         now = self._clock()
+        if now < self._next_look:
+            return
         for key, source in list(self._turns.items()):
-            shut_out = self._shut_out(key)
-            while source.queue and (shut_out or source.deadline() <= now):
+            while source.queue and source.deadline() <= now:
                 self._closing.append(self._take(source))
-            if not source.queue:
-                del self._turns[key]
-                self._forget_if_idle(key)
+            self._forget_if_idle(key)
+        soonest = min((source.deadline() for source in self._turns.values()), default=float("inf"))
+        self._next_look = max(soonest, now + _GRAIN)
+
+    def _turn_away(self, source: _Source[Item]) -> None:
+        while source.queue:
+            self._closing.append(self._take(source))
 
     def _make_room(self, queued: int) -> bool:
         """Turn away the last comer of the longest queue, if that is fairer than to refuse one whose own is `queued`."""
@@ -275,25 +291,18 @@ class Admission(Generic[Item]):
         self._waiting -= 1
         return True
 
-    def _wanted(self) -> int:
-        """How many places are missing: one for each waiting source that would be served if there were any free."""
-        if len(self._held) < self._total:
-            return 0
-        return sum(source.held < self._per_source for source in self._turns.values())
-
-    def _oldest(self) -> Item | None:
-        return next((item for item in self._held if item not in self._evicted), None)
-
     def _evict(self) -> tuple[Item, ...]:
+        """Choose the longest held places: one for each waiting source that is below its own cap, when none is free."""
+        if not self._turns or len(self._held) < self._total:
+            return ()
         latest_start = self._clock() - PATIENCE
-        evicted: list[Item] = []
-        for _ in range(self._wanted() - len(self._evicted)):
-            oldest = self._oldest()
-            if oldest is None or self._held[oldest][1] > latest_start:
-                break
-            self._evicted.add(oldest)
-            evicted.append(oldest)
-        return tuple(evicted)
+        old = itertools.takewhile(lambda item: self._held[item][1] <= latest_start, self._held)
+        if not (candidates := [item for item in old if item not in self._evicted]):
+            return ()
+        wanted = sum(source.held < self._per_source for source in self._turns.values())
+        chosen = candidates[: max(0, wanted - len(self._evicted))]
+        self._evicted.update(chosen)
+        return tuple(chosen)
 
     def _take(self, source: _Source[Item]) -> Item:
         item, _ = source.queue.popleft()
@@ -309,8 +318,10 @@ class Admission(Generic[Item]):
 
     def _forget_if_idle(self, key: _Key) -> None:
         source = self._sources[key]
-        if not source.held and not source.queue:
-            del self._sources[key]
+        if not source.queue:
+            self._turns.pop(key, None)
+            if not source.held:
+                del self._sources[key]
 
 
 def _parse(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
