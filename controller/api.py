@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from agent.wire import messages as m
 from controller import keyfile
@@ -21,7 +22,8 @@ from controller.fanout import fit_to_limits
 from controller.results import PingResult, Result, Status
 from controller.runs import Guard, Plan, Run, Silent, new_run_id
 from controller.settings import DEFAULT_MAX_OUTPUT
-from inventory import Host, Inventory, InventoryError, ad_hoc, load, select
+from controller.targets import fill_command, load_inventory, select_hosts
+from inventory import Host, Inventory
 
 __all__ = ["DEFAULT_MAX_OUTPUT", "DEFAULT_PORT", "Fleet", "Run"]
 
@@ -59,7 +61,10 @@ class Fleet:
             raise FleetError("connect timeout", f"{connect_timeout:g} is not a number of seconds")
         if not 1 <= port <= 65535:
             raise FleetError("port", f"{port} is not in 1..65535")
-        self.inventory = _inventory(inventory, hosts, warn)
+        if isinstance(inventory, Inventory):
+            self.inventory = inventory
+        else:
+            self.inventory = load_inventory(_paths(inventory), hosts=hosts, warn=warn)
         self._key_path = key or os.environ.get("FLEET_KEY") or keyfile.default_path(os.environ)
         self._registry_path = registry or os.path.join(os.path.dirname(self._key_path), registries.FILE_NAME)
         self._fanout = fanout
@@ -72,10 +77,7 @@ class Fleet:
 
         Raises FleetError when nothing is left.
         """
-        try:
-            return select(self.inventory, limits=_several(limit), exclude=_several(exclude))
-        except InventoryError as error:
-            raise _as_fleet_error(error) from None
+        return select_hosts(self.inventory, limit, exclude)
 
     def run(
         self,
@@ -86,6 +88,7 @@ class Fleet:
         timeout: float | None = None,
         environment: Mapping[str, str] | None = None,
         directory: str | None = None,
+        template: bool = False,
         max_output: int | None = DEFAULT_MAX_OUTPUT,
         observer: Observer | None = None,
         keep: bool = True,
@@ -94,21 +97,34 @@ class Fleet:
         """Run a shell command. Iterate over what is returned: that does it.
 
         `timeout` (seconds) is for the command alone, `max_output` (bytes) for each host and stream. An `observer` is
-        told of output as it arrives; with `keep` false it is not in the results.
+        told of output as it arrives; with `keep` false it is not in the results. With `template`, `{host}` and the
+        inventory's variables are filled in for each host.
         """
         check_command(command)
-        targets = self._targets(limit, exclude)
+        hosts = self.select(limit, exclude)
+        run_id = new_run_id()
+        requests = {
+            host.name: _request(
+                fill_command(command, host) if template else command,
+                host=host.name,
+                run=run_id,
+                environment=dict(environment or {}),
+                directory=directory,
+                timeout=timeout,
+                max_output=max_output,
+            )
+            for host in hosts
+        }
+        targets = self._targets(hosts)
         key = self._key()
         token = cancel or CancelToken()
-        run_id = new_run_id()
         guard = Guard(observer or Silent(), token)
-        request = self._request(command, run_id, timeout, environment, directory, max_output)
 
         def work(target: Target) -> Result:
             began = time.monotonic()
             try:
                 with Client(target, key, token, connect_timeout=self._connect_timeout) as client:
-                    return client.run(request(target), guard, keep=keep)
+                    return client.run(requests[target.name], guard, keep=keep)
             except HostError as error:
                 elapsed = 0.0 if isinstance(error, CancelledError) else time.monotonic() - began
                 return Result(target.name, error.status, elapsed=elapsed, error=error.reason)
@@ -127,7 +143,7 @@ class Fleet:
         cancel: CancelToken | None = None,
     ) -> Run[PingResult]:
         """Log in everywhere and ask for a sign of life."""
-        targets = self._targets(limit, exclude)
+        targets = self._targets(self.select(limit, exclude))
         key = self._key()
         token = cancel or CancelToken()
 
@@ -146,34 +162,7 @@ class Fleet:
         plan = Plan(targets, work, skipped, self._width(len(targets)))
         return Run(plan, token, run_id=new_run_id(), command="ping")
 
-    def _request(
-        self,
-        command: str,
-        run_id: str,
-        timeout: float | None,
-        environment: Mapping[str, str] | None,
-        directory: str | None,
-        max_output: int | None,
-    ) -> Callable[[Target], m.Run]:
-        def build(target: Target) -> m.Run:
-            return m.Run(
-                command,
-                host=target.name,
-                run=run_id,
-                environment=dict(environment or {}),
-                directory=directory,
-                timeout=timeout,
-                max_output=max_output,
-            )
-
-        try:
-            build(Target("localhost", "", 1, None))  # whatever is wrong with it is wrong before any host is reached
-        except ValueError as error:
-            raise FleetError("run", str(error)) from None
-        return build
-
-    def _targets(self, limit: str | Sequence[str], exclude: str | Sequence[str]) -> list[Target]:
-        hosts = self.select(limit, exclude)
+    def _targets(self, hosts: Sequence[Host]) -> list[Target]:
         try:
             enrolled = registries.load(self._registry_path)
         except registries.RegistryError as error:
@@ -205,32 +194,15 @@ def check_command(command: str) -> None:
         raise FleetError("command", "holds a NUL byte, which no command can")
 
 
-def _inventory(
-    source: str | os.PathLike[str] | Sequence[str] | Inventory | None, hosts: str | None, warn: Callable[[str], None]
-) -> Inventory:
+def _request(command: str, **more: Any) -> m.Run:
+    """Make a host's request: whatever is wrong with it is wrong before any host is reached. Raises FleetError."""
     try:
-        if isinstance(source, Inventory):
-            known: Inventory | None = source
-        elif source is None:
-            known = None
-        else:
-            paths = [os.fspath(source)] if isinstance(source, str | os.PathLike) else list(source)
-            known = load(paths, stdin=sys.stdin.buffer, warn=warn) if paths else None
-        if hosts is not None:
-            return ad_hoc(hosts, known)
-    except InventoryError as error:
-        raise _as_fleet_error(error) from None
-    if known is None:
-        raise FleetError("inventory", "there is none", "name one with -i, or hosts with -w")
-    return known
+        return m.Run(command, **more)
+    except ValueError as error:
+        raise FleetError("run", str(error)) from None
 
 
-def _as_fleet_error(error: InventoryError) -> FleetError:
-    where = "inventory"
-    if error.path is not None:
-        where = error.path if error.line is None else f"{error.path}:{error.line}"
-    return FleetError(where, str(error).removeprefix(f"{where}: "), error.hint)
-
-
-def _several(value: str | Sequence[str]) -> Sequence[str]:
-    return (value,) if isinstance(value, str) else value
+def _paths(source: str | os.PathLike[str] | Sequence[str] | None) -> list[str]:
+    if source is None:
+        return []
+    return [os.fspath(source)] if isinstance(source, str | os.PathLike) else list(source)

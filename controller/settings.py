@@ -81,6 +81,11 @@ def read_seconds(value: object) -> float:
     return float(value)
 
 
+def read_ttl(value: object) -> float:
+    """Check how old something cached may be, in seconds; 0 is never. Raises ValueError."""
+    return 0.0 if value == 0 else read_seconds(value)
+
+
 def read_color(value: object) -> str:
     """Check when to use colour. Raises ValueError."""
     if value not in ("auto", "always", "never"):

@@ -95,14 +95,15 @@ def _names(
     settings: Settings,
 ) -> list[str]:
     """Return the hosts to enroll: those named, or those of the inventory that match."""
+    from controller.targets import load_inventory
+
     if hosts and (limit or inventory or exclude):
         raise FleetError("enroll", "name hosts, or choose them from an inventory with -l, not both")
     if hosts:
-        fleet = o.Targets(hosts=",".join(hosts)).fleet(Settings())
-        return [host.name for host in fleet.select()]
+        return list(load_inventory((), hosts=",".join(hosts), warn=print).names)
     if limit or inventory or exclude:
         targets = o.Targets(inventory, limit, exclude=exclude)
-        return [host.name for host in targets.select(targets.fleet(settings))]
+        return [host.name for host in targets.select(targets.load(settings))]
     return []
 
 

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from controller.errors import FleetError
-from controller.settings import Settings, load_settings, read_color, read_fanout, read_port, read_seconds
+from controller.settings import Settings, read_color, read_fanout, read_port, read_seconds, read_ttl
 
 if TYPE_CHECKING:
     from controller.api import Fleet
-    from inventory import Host
+    from inventory import Host, Inventory
 
 __all__ = [
+    "CacheTtlOption",
     "ColorOption",
     "ConnectTimeoutOption",
     "ExcludeOption",
@@ -28,6 +29,7 @@ __all__ = [
     "LimitOption",
     "ListHostsOption",
     "PortOption",
+    "RefreshCacheOption",
     "RegistryOption",
     "Targets",
     "check",
@@ -127,6 +129,19 @@ ColorOption = Annotated[
     ),
 ]
 
+CacheTtlOption = Annotated[
+    float | None,
+    typer.Option(
+        "--cache-ttl",
+        metavar="S",
+        help="Take an inventory script's output of up to S seconds ago. [default: 0, off]",
+        rich_help_panel=_TARGETS,
+    ),
+]
+RefreshCacheOption = Annotated[
+    bool, typer.Option("--refresh-cache", help="Run inventory scripts now, and cache that.", rich_help_panel=_TARGETS)
+]
+
 _Value = TypeVar("_Value")
 
 
@@ -153,10 +168,29 @@ class Targets:
     port: int | None = None
     key: str | None = None
     registry: str | None = None
+    cache_ttl: float | None = None
+    refresh_cache: bool = False
 
-    def fleet(self, settings: Settings | None = None) -> Fleet:
-        """Return the fleet that the options, the environment and the config file name. Raises FleetError."""
-        settings = settings or load_settings(os.environ)
+    def load(self, settings: Settings) -> Inventory:
+        """Return the inventory that the options, the environment or the config file name. Raises FleetError."""
+        from controller.targets import load_inventory
+
+        return load_inventory(
+            self._sources(settings),
+            hosts=self.hosts,
+            warn=_warn,
+            cache_ttl=check("--cache-ttl", read_ttl, self.cache_ttl, 0.0),
+            refresh_cache=self.refresh_cache,
+        )
+
+    def select(self, inventory: Inventory) -> list[Host]:
+        """Return the hosts of the inventory that the options mean. Raises FleetError when there are none."""
+        from controller.targets import select_hosts
+
+        return select_hosts(inventory, self.limit or (), self.exclude or ())
+
+    def fleet(self, inventory: Inventory, settings: Settings) -> Fleet:
+        """Return the hosts of the inventory, and how to reach them. Raises FleetError."""
         fanout = check("--fanout", read_fanout, self.fanout, settings.fanout)
         connect_timeout = check("--connect-timeout", read_seconds, self.connect_timeout, settings.connect_timeout)
         port = check("--port", read_port, self.port, settings.port)
@@ -164,8 +198,7 @@ class Targets:
         from controller.api import Fleet
 
         return Fleet(
-            self._sources(settings),
-            hosts=self.hosts,
+            inventory,
             key=self.key or settings.key,
             registry=self.registry or settings.registry,
             fanout=fanout,
@@ -173,10 +206,6 @@ class Targets:
             port=port,
             warn=_warn,
         )
-
-    def select(self, fleet: Fleet) -> list[Host]:
-        """Return the hosts that the options name."""
-        return fleet.select(self.limit or (), self.exclude or ())
 
     def _sources(self, settings: Settings) -> list[str]:
         sources = self.inventory or list(settings.inventory)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from controller.output import Sink
     from controller.results import Result
     from controller.runs import Run
+    from inventory import Host
 
 _SHOW = "How results look"
 _WHAT = "What is run"
@@ -70,6 +71,14 @@ ReturnMaxOption = Annotated[
     bool,
     typer.Option("-S", "--return-max", help="Exit with the largest remote exit code if every host was reached."),
 ]
+TemplateOption = Annotated[
+    bool,
+    typer.Option(
+        "--template",
+        help="Fill in {host}, {address}, {group_names} and inventory variables, quoted; {name!r} is raw.",
+        rich_help_panel=_WHAT,
+    ),
+]
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Print the exact command for each host; contact none.", rich_help_panel=_WHAT)
 ]
@@ -92,9 +101,12 @@ def run(
     port: o.PortOption = None,
     key: o.KeyOption = None,
     registry: o.RegistryOption = None,
+    cache_ttl: o.CacheTtlOption = None,
+    refresh_cache: o.RefreshCacheOption = False,
     timeout: TimeoutOption = None,
     env: EnvOption = None,
     chdir: ChdirOption = None,
+    template: TemplateOption = False,
     dry_run: DryRunOption = False,
     format_: FormatOption = None,
     raw: RawOption = False,
@@ -113,7 +125,9 @@ def run(
     cancelled, 4 some host was not reached, 5 some command failed (the worst of 4, 3, 5), 130 Ctrl-C.
     """
     settings = load_settings(os.environ)
-    targets = o.Targets(inventory, limit, hosts, exclude, fanout, connect_timeout, port, key, registry)
+    targets = o.Targets(
+        inventory, limit, hosts, exclude, fanout, connect_timeout, port, key, registry, cache_ttl, refresh_cache
+    )
     line = command[0] if len(command) == 1 else " ".join(command)
     look = Look(format_, raw, stream, json, jsonl, quiet, output_dir, o.read_color_option(color, settings))
     request = Request(
@@ -122,17 +136,18 @@ def run(
         environment=_environment(env or []),
         directory=chdir,
         max_output=_max_output(max_output, look),
+        template=template,
     )
-    fleet = targets.fleet(settings)
-    chosen = targets.select(fleet)
+    known = targets.load(settings)
+    chosen = targets.select(known)
     if list_hosts:
         o.list_hosts(chosen)
         return 0
     if dry_run:
-        sys.stdout.write("".join(f"{host.name}: {line}\n" for host in chosen))
+        _show_commands(request, chosen)
         return 0
     look.check(len(chosen))
-    return carry_out(fleet, targets, request, look, return_max=return_max)
+    return carry_out(targets.fleet(known, settings), targets, request, look, return_max=return_max)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +159,18 @@ class Request:
     environment: dict[str, str] = field(default_factory=dict)
     directory: str | None = None
     max_output: int | None = DEFAULT_MAX_OUTPUT
+    template: bool = False
 
     def __post_init__(self) -> None:
-        from controller.api import check_command
+        if not self.command.strip():
+            raise FleetError("command", "is empty")
 
-        check_command(self.command)
+
+def _show_commands(request: Request, hosts: list[Host]) -> None:
+    from controller.targets import fill_command
+
+    commands = [fill_command(request.command, host) if request.template else request.command for host in hosts]
+    sys.stdout.writelines(f"{host.name}: {command}\n" for host, command in zip(hosts, commands, strict=True))
 
 
 def _environment(pairs: list[str]) -> dict[str, str]:
@@ -187,6 +209,7 @@ def carry_out(fleet: Fleet, targets: o.Targets, request: Request, look: Look, *,
         timeout=request.timeout,
         environment=request.environment,
         directory=request.directory,
+        template=request.template,
         max_output=request.max_output,
         observer=sink,
         keep=sink.keeps,

@@ -1,7 +1,7 @@
 """What a way of showing results has to offer, and what it is told. No way of showing them is here.
 
 The fan-out calls `start`, `stdout`, `stderr` and `end` from the thread of the host's connection, so the calls for one
-host come in order and those for different hosts at once; each sink holds a lock of its own. `finish` comes once, from
+host come in order and those for different hosts at once; each sink sees to its own locking. `finish` comes once, from
 the main thread, when all is over. Any call may raise BrokenPipeError (the reader has gone: stop, and say nothing) or
 OutputError (stop, and say why).
 """
