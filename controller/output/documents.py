@@ -26,7 +26,7 @@ def encode(value: object) -> bytes:
     """Return `value` as JSON on one line, without a newline."""
     import json  # 5 ms that only those who ask for JSON pay
 
-    return json.dumps(value).replace("\x7f", "\\u007f").encode("ascii")  # DEL is the one control JSON leaves alone
+    return json.dumps(value).encode("ascii")
 
 
 def result_object(result: Result) -> Object:

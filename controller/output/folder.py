@@ -18,8 +18,9 @@ from controller.results import Result
 __all__ = ["OutputDir", "file_name"]
 
 _UNFIT = re.compile(r"^[.-]|[^\w.@:+,=-]")
-# Never through a link that somebody else put there: the folder may be one that others can write to, such as /tmp.
-_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+# Never through a link that somebody else put there, and never waiting for the reader of a FIFO: the folder may be one
+# that others can write to, such as /tmp.
+_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def file_name(host: str) -> str:
