@@ -74,8 +74,11 @@ class Cache:
         if not isinstance(text, str):
             self._ignore(path, "not what was written")
             return None
-        # A script that was changed since gives other hosts; what it gave before is of no use.
-        return text if kept == self._stamp(script) else None
+        try:
+            # A script that was changed since gives other hosts; what it gave before is of no use.
+            return text if kept == self._stamp(script) else None
+        except OSError:
+            return None
 
     def _path(self, script: str) -> str:
         name = hashlib.sha256(os.fsencode(os.path.abspath(script))).hexdigest()[:32]

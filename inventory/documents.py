@@ -41,8 +41,11 @@ class Document:
             ) from None
         except RecursionError:
             raise InventoryError("not an inventory (nested too deep)", path=self.path) from None
-        except ValueError as error:
-            raise InventoryError(f"not JSON ({error})", path=self.path) from None
+        except InventoryError as error:
+            raise error.at(self.path) from None
+        except ValueError:
+            # Python refuses integers of over 4,300 digits.
+            raise InventoryError("not JSON (a number of too many digits)", path=self.path) from None
         if _SURROGATE.search(self.text):
             self._refuse_surrogates(value)
         return value
@@ -110,4 +113,4 @@ def _after_space(text: str, position: int) -> int:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number of JSON")
+    raise InventoryError(f"not JSON ({name} is no number there)")

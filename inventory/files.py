@@ -26,20 +26,16 @@ def read_bytes(path: str, *, limit: int = MAX_BYTES, regular: bool = False) -> b
         InventoryError: it cannot be read, is over `limit` bytes, or changed meanwhile.
     """
     # A FIFO that lies in a directory has nobody at its other end; opening it would wait for ever.
-    flags = os.O_RDONLY | os.O_CLOEXEC | (os.O_NONBLOCK if regular else 0)
+    more = os.O_NONBLOCK if regular else 0
     try:
-        descriptor = os.open(path, flags)
-    except (OSError, ValueError) as error:
-        raise unreadable(path, error) from None
-    with open(descriptor, "rb", buffering=0) as stream:
-        try:
-            before = os.fstat(descriptor)
+        with open(path, "rb", buffering=0, opener=lambda name, flags: os.open(name, flags | more)) as stream:
+            before = os.fstat(stream.fileno())
             if regular and not stat.S_ISREG(before.st_mode):
                 raise InventoryError("not a file", path=path)
             data = read_stream(stream, path, limit=limit)
-            after = os.fstat(descriptor)
-        except OSError as error:
-            raise unreadable(path, error) from None
+            after = os.fstat(stream.fileno())
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error) from None
     if stat.S_ISREG(before.st_mode) and _stamp(before) != _stamp(after):
         raise InventoryError("changed while it was read", path=path, hint="run the command again")
     return data

@@ -10,8 +10,9 @@ The rule: `expand(fold(names))` gives `names` back byte for byte. Digits stay th
 "07" are three words and never one number.
 """
 
+import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from inventory.names import check_host_name
 
@@ -19,9 +20,15 @@ _DIGITS = re.compile("([0-9]+)")
 
 # Comparing every box with every other costs some 50 ms at this many; ClusterShell takes 25 s for 1,500.
 PATIENCE = 256
+# Past this many points the bits below would take memory by its square, so they are merged by axis alone.
+MANY = 2048
+# Ordinary sets are merged in two or three passes; one can be made that takes a pass for every box.
+PASSES = 12
 
-# A box has one set of words on each axis, as the bits of an integer; bit 0 is the word that comes first.
-Box = tuple[int, ...]
+Point = tuple[str, ...]
+# The words on each axis, in order; and the same as bits.
+Box = tuple[tuple[str, ...], ...]
+Mask = tuple[int, ...]
 
 
 def fold(names: Iterable[str]) -> str:
@@ -30,7 +37,7 @@ def fold(names: Iterable[str]) -> str:
     Raises:
         InventoryError: a name cannot be a host's, so a node set cannot hold it.
     """
-    points: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
+    points: dict[tuple[str, ...], set[Point]] = {}
     for name in names:
         check_host_name(name)
         pieces = _DIGITS.split(name)
@@ -42,20 +49,15 @@ def fold(names: Iterable[str]) -> str:
     return ",".join(written)
 
 
-def _fold_points(skeleton: tuple[str, ...], points: set[tuple[str, ...]]) -> list[str]:
-    if len(points) == 1 or len(skeleton) == 1:
-        return [_join(skeleton, list(next(iter(points))))]
+def _fold_points(skeleton: tuple[str, ...], points: set[Point]) -> list[str]:
+    if len(points) == 1:
+        return [_join(skeleton, next(iter(points)))]
     if len(skeleton) == 2:
-        words = sorted((point[0] for point in points), key=_word_order)
-        return [_join(skeleton, [_ranges(words)])]
-    axes = [Axis(point[position] for point in points) for position in range(len(skeleton) - 1)]
-    boxes = [tuple(axis.bit[word] for axis, word in zip(axes, point, strict=True)) for point in points]
-    return [
-        _join(skeleton, [axis.text(bits) for axis, bits in zip(axes, box, strict=True)]) for box in _merge(boxes, axes)
-    ]
+        return [_join(skeleton, [_ranges(sorted((point[0] for point in points), key=_word_order))])]
+    return [_join(skeleton, [_ranges(words) for words in box]) for box in _boxes(points)]
 
 
-def _join(skeleton: tuple[str, ...], ranges: list[str]) -> str:
+def _join(skeleton: tuple[str, ...], ranges: Sequence[str]) -> str:
     return "".join(word for pair in zip(skeleton, [*ranges, ""], strict=True) for word in pair)
 
 
@@ -63,7 +65,7 @@ def _word_order(word: str) -> tuple[int, str]:
     return len(word), word
 
 
-def _ranges(words: list[str]) -> str:
+def _ranges(words: Sequence[str]) -> str:
     """Return sorted words as `[1-3,09-10]`, one alone without brackets.
 
     A range has one width: it goes on from 9 to 10, but not from 9 to 09, nor from 09 to 100.
@@ -87,89 +89,106 @@ def _range(first: str, last: str) -> str:
     return first if first == last else f"{first}-{last}"
 
 
-class Axis:
-    """The words that occur in one place of a name: as bits, as text, and as ClusterShell sorts by them."""
+def _boxes(points: set[Point]) -> list[Box]:
+    boxes: list[Box] = [tuple((word,) for word in point) for point in points]
+    boxes = _merge_by_axis(boxes) if len(boxes) > MANY else _merge_by_bits(boxes)
+    return sorted(boxes, key=_box_order)
 
-    def __init__(self, words: Iterable[str]) -> None:
-        self.words = sorted(set(words), key=_word_order)
+
+def _box_order(box: Box) -> tuple[int, list[tuple[int, str, str]]]:
+    """Return what boxes are sorted by: larger ones first, then by their words on each axis."""
+    return -math.prod(map(len, box)), [(-len(words), words[0], words[-1]) for words in box]
+
+
+def _merge_by_axis(boxes: list[Box]) -> list[Box]:
+    """Merge boxes that differ on one axis alone, the last axis first: a look-up for each, whatever their number."""
+    for position in reversed(range(len(boxes[0]))):
+        found: dict[Box, list[str]] = {}
+        for box in boxes:
+            found.setdefault((*box[:position], *box[position + 1 :]), []).extend(box[position])
+        boxes = [
+            (*rest[:position], tuple(sorted(words, key=_word_order)), *rest[position:]) for rest, words in found.items()
+        ]
+    return boxes
+
+
+def _merge_by_bits(boxes: list[Box]) -> list[Box]:
+    """Merge boxes one with another, in ClusterShell's order."""
+    axes = [Axis(box[position] for box in boxes) for position in range(len(boxes[0]))]
+
+    def order(mask: Mask) -> tuple[int, list[tuple[int, str, str]]]:
+        size = math.prod(bits.bit_count() for bits in mask)
+        return -size, [axis.order(bits) for axis, bits in zip(axes, mask, strict=True)]
+
+    masks = [tuple(axis.bits(words) for axis, words in zip(axes, box, strict=True)) for box in boxes]
+    # Neighbours first: nearly everything that can be merged lies side by side when it is sorted.
+    masks = _until_stable(masks, order, _merge_neighbours)
+    if len(masks) <= PATIENCE:
+        masks = _until_stable(masks, order, _merge_all)
+    merged = [tuple(axis.words_of(bits) for axis, bits in zip(axes, mask, strict=True)) for mask in masks]
+    return merged if len(masks) <= PATIENCE else _merge_by_axis(merged)
+
+
+class Axis:
+    """The words that occur in one place of a name, each with a bit; bit 0 is the word that comes first."""
+
+    def __init__(self, groups: Iterable[Sequence[str]]) -> None:
+        self.words = sorted({word for words in groups for word in words}, key=_word_order)
         self.bit = {word: 1 << position for position, word in enumerate(self.words)}
 
-    def text(self, bits: int) -> str:
-        """Return the words of `bits` as a range."""
-        return _ranges([self.words[position] for position in positions(bits)])
+    def bits(self, words: Sequence[str]) -> int:
+        """Return the bits of `words`."""
+        return sum(self.bit[word] for word in words)
+
+    def words_of(self, bits: int) -> tuple[str, ...]:
+        """Return the words of `bits`, in order."""
+        return tuple(word for word, bit in zip(self.words, reversed(f"{bits:b}"), strict=False) if bit == "1")
 
     def order(self, bits: int) -> tuple[int, str, str]:
-        """Return what boxes are sorted by: more words first, then the first and the last word."""
+        """Return the number of words, negative, and the first and the last."""
         first = (bits & -bits).bit_length() - 1
         return -bits.bit_count(), self.words[first], self.words[bits.bit_length() - 1]
 
 
-def positions(bits: int) -> list[int]:
-    """Return the positions of the bits that are set, lowest first."""
-    return [position for position, bit in enumerate(reversed(f"{bits:b}")) if bit == "1"]
+def _until_stable(
+    masks: list[Mask], order: Callable[[Mask], object], merge: Callable[[list[Mask]], list[Mask]]
+) -> list[Mask]:
+    for _ in range(PASSES):
+        before = len(masks)
+        masks = merge(sorted(masks, key=order))  # type: ignore[arg-type]
+        if len(masks) == before:
+            break
+    return masks
 
 
-def _merge(boxes: list[Box], axes: list[Axis]) -> list[Box]:
-    order = _order(axes)
-    # Neighbours first: nearly everything that can be merged lies side by side when it is sorted.
-    boxes = _until_stable(boxes, order, _merge_neighbours)
-    if len(boxes) <= PATIENCE:
-        return _until_stable(boxes, order, _merge_all)
-    for position in reversed(range(len(axes))):
-        boxes = _merge_axis(boxes, position)
-    return sorted(boxes, key=order)
-
-
-Order = Callable[[Box], tuple[int, list[tuple[int, str, str]]]]
-
-
-def _order(axes: list[Axis]) -> Order:
-    def order(box: Box) -> tuple[int, list[tuple[int, str, str]]]:
-        size = 1
-        for bits in box:
-            size *= bits.bit_count()
-        return -size, [axis.order(bits) for axis, bits in zip(axes, box, strict=True)]
-
-    return order
-
-
-def _until_stable(boxes: list[Box], order: Order, merge: Callable[[list[Box]], list[Box]]) -> list[Box]:
-    while True:
-        boxes = sorted(boxes, key=order)
-        merged = merge(boxes)
-        if len(merged) == len(boxes):
-            return boxes
-        boxes = merged
-
-
-def _merge_neighbours(boxes: list[Box]) -> list[Box]:
-    merged = [boxes[0]]
-    for box in boxes[1:]:
-        both = united(merged[-1], box)
+def _merge_neighbours(masks: list[Mask]) -> list[Mask]:
+    merged = [masks[0]]
+    for mask in masks[1:]:
+        both = united(merged[-1], mask)
         if both is None:
-            merged.append(box)
+            merged.append(mask)
         else:
             merged[-1] = both
     return merged
 
 
-def _merge_all(boxes: list[Box]) -> list[Box]:
-    waiting = list(boxes)
-    merged: list[Box] = []
+def _merge_all(masks: list[Mask]) -> list[Mask]:
+    waiting = masks
+    merged: list[Mask] = []
     while waiting:
-        box, rest = waiting[0], []
+        mask, rest = waiting[0], []
         for other in waiting[1:]:
-            both = united(box, other)
+            both = united(mask, other)
             if both is None:
                 rest.append(other)
             else:
-                box = both
-        merged.append(box)
+                mask = both
+        merged.append(mask)
         waiting = rest
     return merged
 
 
-def united(one: Box, other: Box) -> Box | None:
+def united(one: Mask, other: Mask) -> Mask | None:
     """Return the box of both when they differ on one axis alone, and None otherwise."""
     different = -1
     for position, bits in enumerate(one):
@@ -177,15 +196,4 @@ def united(one: Box, other: Box) -> Box | None:
             if different >= 0:
                 return None
             different = position
-    if different < 0:
-        return one
     return (*one[:different], one[different] | other[different], *one[different + 1 :])
-
-
-def _merge_axis(boxes: list[Box], position: int) -> list[Box]:
-    """Merge all boxes that differ on one axis alone; a look-up for each, whatever their number."""
-    found: dict[Box, int] = {}
-    for box in boxes:
-        rest = (*box[:position], *box[position + 1 :])
-        found[rest] = found.get(rest, 0) | box[position]
-    return [(*rest[:position], bits, *rest[position:]) for rest, bits in found.items()]

@@ -35,6 +35,7 @@ _PLAIN = re.compile(
     r"([A-Za-z0-9_][A-Za-z0-9_.-]*)"
     r"((?:[ \t]+[^\s=#'\"\\]+=[^\s#'\"\\]*)*)"
 )
+_PAIR = re.compile("([^ \t=]+)=([^ \t]*)")
 
 
 class Kind(enum.Enum):
@@ -123,7 +124,7 @@ class _Parser:
             return
         entry = self.tree.host(plain[1], self.group)
         if plain[2]:
-            pairs = dict(pair.split("=", 1) for pair in plain[2].split())
+            pairs = dict(_PAIR.findall(plain[2]))
             if not OURS.isdisjoint(pairs):
                 check_variables(pairs)
             entry.layers.append(Line(pairs, self.path, self.line))
@@ -138,9 +139,10 @@ class _Parser:
             variables[variable] = literal(value)
         check_variables(variables)
         address, port = split_port(pattern)
+        names = expand_ranges(address)
         if port is None and pattern.endswith(":"):
             raise InventoryError("expected a port after the colon", text=pattern)
-        self.add_hosts(expand_ranges(address), port, variables)
+        self.add_hosts(names, port, variables)
         check_count(self.tree)
 
     def add_hosts(self, names: list[str], port: str | None, variables: Mapping[str, Value]) -> None:
@@ -212,7 +214,7 @@ _MAY_BE_LITERAL = re.compile("['\"#]")
 def _evaluate(text: str) -> object:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", SyntaxWarning)
+            warnings.simplefilter("ignore")
             return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         # Not a literal (the last three: one made to break the evaluation), so the text is the value.
@@ -229,9 +231,6 @@ def _without_comment(text: str, value: object) -> str:
 
 def _split(line: str) -> list[str]:
     try:
-        words = shlex.split(line, comments=True)
+        return shlex.split(line, comments=True)
     except ValueError as error:
         raise InventoryError(f"{str(error).lower()} in the line of a host", text=line) from None
-    if not words:
-        raise InventoryError("expected a host name, found nothing", text=line)
-    return words

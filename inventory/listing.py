@@ -170,8 +170,12 @@ class _Reader:
 
     def check(self, variables: Mapping[str, Value], pointer: tuple[str, ...]) -> None:
         for variable in OURS.intersection(variables):
-            with self.placed(*pointer, variable):
+            # Not with placed(): this is done for every host.
+            try:
                 check_variable(variable, variables[variable])
+            except InventoryError as error:
+                line = self.document.line_of((*pointer, variable))
+                raise error.at(self.document.path, line) from None
 
     @contextlib.contextmanager
     def placed(self, *pointer: str) -> Iterator[None]:

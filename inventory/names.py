@@ -24,6 +24,8 @@ _UNPRINTABLE = re.compile(f"[{_INVISIBLE}]")
 # Operators of patterns and node sets, "/" (a name is part of file names), "=" and ";" (a variable or a comment
 # that was meant to be one), and white space.
 _FORBIDDEN = re.compile(rf"[\s,!&^\[\]*?/=;{_INVISIBLE}]")
+_NOT_ONE_WORD = re.compile(rf"[\s{_INVISIBLE}]")
+_PORT = re.compile("[0-9]{1,5}")
 # "@" and "~" open a group and an expression in a pattern; "-" would open an option of ssh.
 _FORBIDDEN_FIRST = "@~-"
 
@@ -99,9 +101,12 @@ def check_variable(name: str, value: Value) -> None:
 
 def port_number(value: Value) -> int:
     """Return the port that `value` names: an integer, or a string of digits, from 1 to 65535."""
-    number = value if isinstance(value, int) and not isinstance(value, bool) else None
-    if isinstance(value, str) and re.fullmatch("[0-9]{1,5}", value):
-        number = int(value)
+    number = None
+    if isinstance(value, str):
+        if _PORT.fullmatch(value):
+            number = int(value)
+    elif isinstance(value, int) and not isinstance(value, bool):
+        number = value
     if number is None or not 1 <= number <= 65535:
         raise InventoryError("fleet_port must be a number from 1 to 65535", text=_text(value))
     return number
@@ -122,7 +127,7 @@ def priority(value: Value) -> int:
 
 def word(variable: str, value: Value) -> str:
     """Return `value` when it is one printable word of a name's length."""
-    if not isinstance(value, str) or not value or re.search(rf"[\s{_INVISIBLE}]", value):
+    if not isinstance(value, str) or not value or _NOT_ONE_WORD.search(value):
         raise InventoryError(f"{variable} must be one word", text=_text(value))
     check_length(value, variable)
     return value

@@ -113,7 +113,9 @@ def expand(text: str, groups: Groups | None = None) -> NodeSet:
     """
     operations = split(text)
     if all(operator == "," for operator, _ in operations):
-        return NodeSet(_distinct([_term(word, groups) for _, word in operations]))
+        parts = _distinct([_term(word, groups) for _, word in operations])
+        _check_size(sum(len(part) for part in parts), text)
+        return NodeSet(parts)
     names: dict[str, None] = {}
     for operator, word in operations:
         names = combine(operator, names, _term(word, groups))
@@ -157,9 +159,10 @@ def split(text: str) -> list[tuple[str, str]]:
     if depth:
         raise InventoryError("unclosed range", text=text, hint="a range is written [01-20]")
     found.append((operator, text[start:].strip()))
-    for operator, word in found:
+    for number, (_, word) in enumerate(found):
         if not word:
-            reason = f"nothing beside {operator!r}" if len(found) > 1 else "an empty node set"
+            # The first term has no operator before it, only the one after.
+            reason = f"nothing beside {found[number or 1][0]!r}" if len(found) > 1 else "an empty node set"
             raise InventoryError(reason, text=text)
     return found
 
@@ -251,20 +254,19 @@ def _wildcard(word: str, groups: Groups) -> tuple[str, ...]:
     return found
 
 
-def _distinct(terms: Sequence[Product | tuple[str, ...]]) -> Iterator[Product | tuple[str, ...]]:
-    """Yield `terms` as parts that share no name; what cannot be told apart by its skeleton is made and compared."""
+def _distinct(terms: Sequence[Product | tuple[str, ...]]) -> list[Product | tuple[str, ...]]:
+    """Return `terms` as parts that share no name; what cannot be told apart by its skeleton is made and compared."""
     if all(isinstance(term, Product) and not term.repeats for term in terms):
         skeletons = [term.skeleton for term in terms if isinstance(term, Product)]
         if len(set(skeletons)) == len(skeletons):
-            yield from terms
-            return
+            return list(terms)
     names: dict[str, None] = {}
     for term in terms:
         names.update(dict.fromkeys(term))
-        _check_size(len(names), "")
-    yield tuple(names)
+        _check_size(len(names))
+    return [tuple(names)]
 
 
-def _check_size(count: int, text: str) -> None:
+def _check_size(count: int, text: str | None = None) -> None:
     if count > MAX_HOSTS:
-        raise InventoryError(f"a set of {count} hosts is over the limit of {MAX_HOSTS}", text=text or None)
+        raise InventoryError(f"a set of {count} hosts is over the limit of {MAX_HOSTS}", text=text)

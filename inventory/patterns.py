@@ -12,7 +12,7 @@ the run that leaves out a host looks like the run that reached all.
 import fnmatch
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 
 from inventory.addresses import is_address, split_port
@@ -176,6 +176,9 @@ class _Matcher:
         if host_first and term in self.hosts:
             return [term]
         if term[0] == "@":
+            name = term[1:]
+            if name != "*" and "[" not in name and name not in self.groups:
+                raise InventoryError("neither a group nor a file", text=term, hint=nearest(name, self.groups))
             return list(expand(term, self.groups))
         found = self.subscript(term)
         if found is None:
@@ -191,7 +194,9 @@ class _Matcher:
             return None
         found = self.find(parts[1])
         if found is None:
-            return None
+            if parts[2] and f"{parts[1]}{parts[2]}" in self.hosts:
+                return None  # a node set of one host
+            raise self.unknown(parts[1], term)
         count = len(found)
         first = int(parts[2] or parts[3])
         if not -count <= first < count:
@@ -204,12 +209,8 @@ class _Matcher:
         return found[first : last + 1]
 
     def is_node_set(self, term: str) -> bool:
-        return (
-            "[" in term
-            and term[0] != "~"
-            and not re.search("[*?]", _NODE_SET_BRACKETS.sub("", term))
-            and ("[" not in _NODE_SET_BRACKETS.sub("", term))
-        )
+        """Tell whether `term` has ranges of numbers in brackets, and nothing that makes it a glob."""
+        return "[" in term and term[0] != "~" and not re.search(r"[*?\[]", _NODE_SET_BRACKETS.sub("", term))
 
     def names(self, term: str) -> list[str]:
         """Return the names of a node set, all of which must be there."""
@@ -250,19 +251,19 @@ class _Matcher:
             found.append(term)
         return list(dict.fromkeys(found))
 
-    def compile(self, term: str):  # type: ignore[no-untyped-def]
+    def compile(self, term: str) -> Callable[[str], object]:
         try:
             return re.compile(term[1:] if term[0] == "~" else fnmatch.translate(term)).match
         except (re.error, OverflowError, RecursionError) as error:
             raise InventoryError(f"not a regular expression ({error})", text=term) from None
 
-    def unknown(self, term: str) -> InventoryError:
-        if _is_wild(term):
-            return InventoryError("no host and no group matches", text=term)
-        hint = nearest(term, [*(name for name in self.groups), *self.inventory.names])
-        if hint is None and re.search(r"\[[0-9]+:[0-9]+\]$", term):
+    def unknown(self, word: str, term: str | None = None) -> InventoryError:
+        if _is_wild(word):
+            return InventoryError("no host and no group matches", text=word)
+        hint = nearest(word, [*self.groups, *self.inventory.names])
+        if hint is None and term is not None and ":" in term:
             hint = f"hosts by number are written {term.replace(':', '-')}"
-        return InventoryError("unknown host or group", text=term, hint=hint)
+        return InventoryError("unknown host or group", text=word, hint=hint)
 
 
 def _is_wild(term: str) -> bool:

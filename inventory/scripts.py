@@ -5,6 +5,7 @@ bytes, its whole process group dies when it takes more, what it says on stderr i
 is an error even when JSON was printed.
 """
 
+import contextlib
 import errno
 import os
 import selectors
@@ -21,8 +22,6 @@ from inventory.names import Value
 
 # More of its complaints would only push the error off the screen.
 STDERR_LINES = 20
-# A cloud's API may take a minute for some thousand machines.
-SCRIPT_SECONDS = 120.0
 # How often to look whether the script has ended while others hold its output open.
 _LOOK = 0.2
 _STDERR_BYTES = 64 * 1024
@@ -155,7 +154,5 @@ def _ended(status: int) -> str:
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
     """Kill the script and all it started, which would go on to hold the pipes open, and the cloud's door."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass  # all are gone

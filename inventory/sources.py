@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,16 +16,16 @@ from typing import BinaryIO
 
 from inventory import ini, listing, varsfiles
 from inventory.addresses import split_port
-from inventory.cache import Cache, default_directory
 from inventory.documents import Document
-from inventory.errors import InventoryError, quoted
+from inventory.errors import InventoryError, printable, quoted
 from inventory.files import decode, listed, read_bytes, read_stream, unreadable
 from inventory.model import Inventory
 from inventory.names import Value, check_host_name
-from inventory.scripts import SCRIPT_SECONDS, NotExecutableError, Script
 from inventory.tree import Line, Tree, VarsFiles
 
 STDIN = "-"
+# A cloud's API may take a minute for some thousand machines.
+SCRIPT_SECONDS = 120.0
 # First lines that are YAML and cannot be INI.
 _YAML = re.compile(r"---(\s.*)?|[\w.\"'-]+:(\s.*)?")
 
@@ -76,7 +77,7 @@ def load(
         reader.read(source)
     tree.settle()
     reader.add_files(sources)
-    for name in tree.groups.keys() & tree.hosts.keys():
+    for name in sorted(tree.groups.keys() & tree.hosts.keys()):
         warn(f"{quoted(name)} is a host and a group; a pattern of that name means the host")
     return Inventory(tree)
 
@@ -145,6 +146,10 @@ class _Reader:
 
     def run(self, path: str) -> bool:
         """Read what the script `path` prints; False when it is no script, for all its x bit."""
+        # These bring half the start-up time of the package with them (subprocess, tempfile, hashlib).
+        from inventory.cache import Cache, default_directory
+        from inventory.scripts import NotExecutableError, Script
+
         options = self.options
         script = Script(path, options.warn, options.script_seconds)
         cache = Cache(options.cache_dir or default_directory(), options.cache_ttl, options.warn)
@@ -183,7 +188,7 @@ class _Reader:
             yield
         except InventoryError as error:
             if data[:2] == b"#!" and error.hint is None:
-                error.hint = f"a script must be executable: chmod +x {path}"
+                error.hint = f"a script must be executable: chmod +x {shlex.quote(printable(path))}"
             raise
 
 
@@ -201,7 +206,7 @@ def _first_line(text: str) -> str:
 
 
 def _foreign(what: str, path: str) -> InventoryError:
-    source = "FILE" if path == "stdin" else path
+    source = "FILE" if path == "stdin" else shlex.quote(printable(path))
     return InventoryError(
         f"{what} is not read here",
         path=path,

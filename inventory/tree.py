@@ -113,7 +113,8 @@ class Tree:
         """
         if child.name in parent.children:
             return
-        if child is parent or any(group is child for group in ancestors([parent])):
+        # "all" is above every group, though its edges to those without a parent are drawn at the end.
+        if child in (parent, self.groups["all"]) or any(group is child for group in ancestors([parent])):
             raise InventoryError(f"group {child.name!r} would be inside itself")
         parent.children[child.name] = child
         child.parents[parent.name] = parent

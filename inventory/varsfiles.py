@@ -5,6 +5,7 @@ files. YAML cannot be read with the standard library, so the rule: what is not r
 """
 
 import os
+import shlex
 from collections.abc import Callable, Container, Iterator
 
 from inventory.documents import Document, Member
@@ -36,7 +37,7 @@ def read(directory: str, tree: Tree, *, source: str, warn: Callable[[str], None]
         more = f" and {len(reader.skipped) - 1} more" if len(reader.skipped) > 1 else ""
         warn(
             f"{location(reader.skipped[0], None)}{more}: not read, not JSON; convert it, or let Ansible read it: "
-            f"ansible-inventory -i {printable(source)} --list | fleet run -i - ..."
+            f"ansible-inventory -i {shlex.quote(printable(source))} --list | fleet run -i - ..."
         )
     return files
 
