@@ -26,6 +26,8 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from agent.wire.record import record
+
 __all__ = ["MAX_PENALISED", "MAX_WAITING", "PATIENCE", "Admission", "Decision", "Outcome", "Penalties", "Turn"]
 
 PATIENCE = 1.0  # seconds
@@ -117,7 +119,7 @@ class Penalties:
                 del self._entries[source]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Key:
     """Names a source. An exempt address in a /64 is a source of its own, and does not pay for its neighbours."""
 
@@ -141,7 +143,7 @@ class _Source(Generic[Item]):
         return max(self.queue[0][1], self.authenticated) + PATIENCE
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Turn(Generic[Item]):
     """What to do now. `start` has waited and got a place. `close` has waited in vain: close it, nothing was served.
 

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import secrets
+import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 
-__all__ = ["Certificate", "make_certificate"]
+from agent.wire.record import record
+
+__all__ = ["Certificate", "make_certificate", "random_below"]
 
 # NIST P-256 (FIPS 186-4, D.1.2.3): y^2 = x^3 - 3x + b over the integers modulo P; G generates a group of prime order N.
 _P = 0xFFFFFFFF00000001000000000000000000000000FFFFFFFFFFFFFFFFFFFFFFFF
@@ -24,7 +26,7 @@ _GX = 0x6B17D1F2E12C4247F8BCE6E563A440F277037D812DEB33A0F4A13945D898C296
 _GY = 0x4FE342E2FE1A7F9B8EE7EB4A7C0F9E162BCE33576B315ECECBB6406837BF51F5
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Certificate:
     """A certificate and its key: `der` as TLS shows it, `pem` both as `ssl` loads them."""
 
@@ -32,7 +34,16 @@ class Certificate:
     pem: bytes = field(repr=False)
 
 
-def make_certificate(*, random_below: Callable[[int], int] = secrets.randbelow) -> Certificate:
+def random_below(limit: int) -> int:
+    """Return a random number of 0..limit-1, all equally likely: `secrets.randbelow` without the module's 150 KiB."""
+    bits = limit.bit_length()
+    while True:
+        number = int.from_bytes(os.urandom((bits + 7) // 8), "big") >> (-bits % 8)
+        if number < limit:
+            return number
+
+
+def make_certificate(*, random_below: Callable[[int], int] = random_below) -> Certificate:
     """Make a key pair and the certificate for it. `random_below(n)` returns a number of 0..n-1."""
     private = random_below(_N - 1) + 1
     x, y = _multiply(private)

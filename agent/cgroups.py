@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import re
 import signal
-from dataclasses import dataclass
 from pathlib import Path
+
+from agent.wire.record import record
 
 __all__ = ["Cgroup", "own_directory", "sweep"]
 
@@ -19,7 +20,7 @@ _PREFIX = "fleet-worker-"
 _TRIES = 3
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Cgroup:
     """One worker's group. `home` is the directory of the group that the agent itself is in."""
 

@@ -37,6 +37,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (without the program's name). Returns the exit code; 2 is wrong usage."""
+    _fill_standard_streams()
     try:
         arguments = _parser().parse_args(argv)
         command: Callable[[argparse.Namespace], int] = arguments.command
@@ -57,6 +58,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         if os.environ.get("FLEET_DEBUG") == "1":
             raise
         return _complain("bug", f"{type(error).__name__}: {error}", "FLEET_DEBUG=1 shows where")
+
+
+def _fill_standard_streams() -> None:
+    """Put /dev/null where a standard stream was closed: else a connection could get number 2, and the log as well."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(fd)
 
 
 def run() -> NoReturn:

@@ -6,18 +6,18 @@ lengths) are no settings. A key that is not known is an error, because a misspel
 
 from __future__ import annotations
 
-import difflib
 import enum
 import ipaddress
 import re
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from agent.errors import AgentError
 from agent.trusted import UNWRITABLE, Folder
 from agent.wire.handshake import CONTROLLER_NAME
+from agent.wire.record import record
 
 __all__ = [
     "DEFAULT_PORT",
@@ -51,7 +51,7 @@ class Permission(enum.StrEnum):
     PULL = "pull"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Listen:
     """An address to listen on: an IP address, and a port of 0..65535, where 0 is any free one."""
 
@@ -62,12 +62,19 @@ class Listen:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Controller:
-    """What one controller may do, and from where: no `sources` means from anywhere."""
+    """What one controller may do, and from where: no `sources` means from anywhere.
+
+    `push` and `pull` are the directories in which it may do that, None for all that the agent's user can reach.
+    Relative paths start at `home`, None for the home of the agent's user.
+    """
 
     permissions: frozenset[Permission] = frozenset(Permission)
     sources: tuple[Network, ...] = ()
+    push: tuple[str, ...] | None = None
+    pull: tuple[str, ...] | None = None
+    home: str | None = None
 
     def accepts(self, address: str) -> bool:
         """Whether a connection from this IP address may be this controller's."""
@@ -77,7 +84,7 @@ class Controller:
         return not self.sources or any(ip in network for network in self.sources)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Config:
     """All settings. The counts are of connections."""
 
@@ -166,6 +173,11 @@ listen = "{listen}"
 # [controllers.ops]
 # permissions = ["run", "push", "pull"]
 # from = ["10.0.0.0/8", "2001:db8::/32"]
+# The directories that it may push to and pull from (without these: wherever the agent's user may), and the one that
+# relative paths start from (without it: the home of the agent's user). They hold back only who may not also "run".
+# push = ["/etc/nginx"]
+# pull = ["/var/log"]
+# home = "/srv"
 """
 
 
@@ -209,6 +221,8 @@ def _controllers(value: object, text: str, path: str) -> dict[str, Controller]:
 
 def _unknown(key: str, known: list[str]) -> str:
     reason = f"unknown key {_quote(key)}"
+    import difflib  # for this one sentence: the agent need not carry it all its life
+
     if close := difflib.get_close_matches(key, known, n=1):
         return f"{reason}: did you mean {_quote(close[0])}?"
     return f"{reason}: expected one of {', '.join(known)}"
@@ -225,12 +239,19 @@ def _listen(value: object) -> Listen:
     return parse_listen(value)
 
 
-def _shell(value: object) -> str:
+def _absolute(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError("is not a string")
     if not value.startswith("/") or "\0" in value:
         raise ValueError(f"{value!r} is not an absolute path")
     return value
+
+
+def _directories(value: object) -> tuple[str, ...]:
+    if not (paths := tuple(_absolute(path) for path in _strings(value))):
+        # None of these means everywhere; whoever writes an empty list means nowhere.
+        raise ValueError("is empty: to forbid it, leave it out of permissions")
+    return paths
 
 
 def _count(value: object) -> int:
@@ -285,7 +306,7 @@ _Setting = tuple[str, Callable[[object], object]]
 # Key in the file: the argument it becomes, and its reader (ValueError says what is wrong).
 _SETTINGS: dict[str, _Setting] = {
     "listen": ("listen", _listen),
-    "shell": ("shell", _shell),
+    "shell": ("shell", _absolute),
     "max_sessions": ("max_sessions", _count),
     "max_unauthenticated": ("max_unauthenticated", _count),
     "max_unauthenticated_per_source": ("max_unauthenticated_per_source", _count),
@@ -294,6 +315,9 @@ _SETTINGS: dict[str, _Setting] = {
 _CONTROLLER_SETTINGS: dict[str, _Setting] = {
     "permissions": ("permissions", _permissions),
     "from": ("sources", _sources),
+    "push": ("push", _directories),
+    "pull": ("pull", _directories),
+    "home": ("home", _absolute),
 }
 
 

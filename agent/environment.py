@@ -9,14 +9,15 @@ from __future__ import annotations
 import os
 import pwd
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from agent.wire.record import record
 
 __all__ = ["Account", "account", "clean_environment"]
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Account:
     """The user that commands run as."""
 

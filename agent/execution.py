@@ -147,6 +147,8 @@ class Execution:
         if not data:
             self._end_output(output)
             return False
+        if self._late() and output.owed <= 0:
+            return False  # written after the end by what was left behind: lost, or a slow reader would never see an end
         output.owed -= len(data)
         room = len(data) if self._run.max_output is None else self._run.max_output - output.sent
         kept = data[:room]
@@ -155,7 +157,11 @@ class Execution:
             output.sent += len(kept)
             self._link.send(output.message(kept))
         # While the command runs, one piece from each pipe and then the socket's turn: Cancel must be heard.
-        return self._outcome is not None and (output.owed > 0 or self._clock() < self._ended + _LINGER)
+        return self._outcome is not None and (output.owed > 0 or not self._late())
+
+    def _late(self) -> bool:
+        """Whether nobody is waited for any more that still holds a pipe."""
+        return self._outcome is not None and self._clock() >= self._ended + _LINGER
 
     def _end_output(self, output: _Output) -> None:
         output.open = False
@@ -166,8 +172,7 @@ class Execution:
         assert self._outcome is not None
         still_open = [output for output in self._outputs if output.open]
         if still_open:
-            late = self._clock() >= self._ended + _LINGER
-            if not late or self._link.backlog or any(output.owed > 0 for output in still_open):
+            if not self._late() or self._link.backlog or any(output.owed > 0 for output in still_open):
                 return
             for output in still_open:
                 self._end_output(output)

@@ -12,16 +12,17 @@ import json
 import os
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 
-__all__ = ["Command", "Ended", "Kill", "Outcome", "Run", "Started", "receive", "send", "send_run"]
+from agent.wire.record import record
 
-_RUN, _KILL, _STARTED, _ENDED = b"R", b"K", b"S", b"E"
+__all__ = ["Command", "Ended", "Kill", "Outcome", "Ready", "Run", "Started", "receive", "send", "send_run"]
+
 _MAX_DATAGRAM = 16 * 1024
 _MAX_DESCRIPTORS = 4
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Command:
     """What to start. `environment` is the whole of it; strings are bytes by `os.fsencode`, so any byte but NUL can
     be said. Without `stdin` the command reads from /dev/null. `user` is a name, None for the agent's own."""
@@ -33,7 +34,7 @@ class Command:
     user: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Outcome:
     """How a command ended: by itself with `code` (0..255), by `signal`, or not at all, and `error` says why.
 
@@ -46,7 +47,7 @@ class Outcome:
     left: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Run:
     """Agent to worker: start this. `descriptors` are (stdin,) stdout, stderr, and belong to the receiver."""
 
@@ -54,27 +55,38 @@ class Run:
     descriptors: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Kill:
     """Agent to worker: end what runs. `grace` is the time from SIGTERM to SIGKILL, in seconds."""
 
     grace: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
+class Ready:
+    """Worker to agent, once and before it takes any order: I am process `pid`."""
+
+    pid: int
+
+
+@record
 class Started:
-    """Worker to agent: the command runs. Both are process numbers."""
+    """Worker to agent: the command runs, its shell is process `pid`."""
 
-    worker: int
-    job: int
+    pid: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ended:
     """Worker to agent: it is over. `again` says that the worker waits for another order."""
 
     outcome: Outcome
     again: bool
+
+
+_RUN = b"run"
+_KINDS = {Kill: b"K", Ready: b"R", Started: b"S", Ended: b"E"}
+_PLAIN: dict[bytes, type[Kill | Ready | Started]] = {_KINDS[kind]: kind for kind in (Kill, Ready, Started)}
 
 
 def send_run(channel: socket.socket, command: Command, descriptors: Sequence[int]) -> None:
@@ -90,41 +102,39 @@ def send_run(channel: socket.socket, command: Command, descriptors: Sequence[int
         os.close(memory)
 
 
-def send(channel: socket.socket, message: Kill | Started | Ended) -> None:
+def send(channel: socket.socket, message: Kill | Ready | Started | Ended) -> None:
     """Send any other message. Raises OSError."""
-    match message:
-        case Kill(grace):
-            channel.send(_KILL + json.dumps(grace).encode())
-        case Started(worker, job):
-            channel.send(_STARTED + json.dumps([worker, job]).encode())
-        case Ended(outcome, again):
-            channel.send(_ENDED + json.dumps([astuple(outcome), again]).encode())
+    channel.send(_KINDS[type(message)] + json.dumps(astuple(message)).encode("ascii"))
 
 
-def receive(channel: socket.socket) -> Run | Kill | Started | Ended | None:
+def receive(channel: socket.socket) -> Run | Kill | Ready | Started | Ended | None:
     """Return the next message, None when the other side has closed or died.
 
     Raises BlockingIOError on a non-blocking channel when there is none yet, and OSError (EMFILE) when this process
     has no room for a command's descriptors.
     """
-    space = socket.CMSG_SPACE(_MAX_DESCRIPTORS * 4)
-    try:
-        data, ancillary, _, _ = channel.recvmsg(_MAX_DATAGRAM, space, socket.MSG_CMSG_CLOEXEC)
-    except ConnectionResetError:  # it died with something of ours unread
+    data, ancillary = _next_datagram(channel)
+    if not data:
         return None
-    body = data[1:]
-    match data[:1]:
-        case b"":
-            return None
-        case b"R":
-            return _run([fd for *_, raw in ancillary for fd in memoryview(raw).cast("i")])
-        case b"K":
-            return Kill(json.loads(body))
-        case b"S":
-            return Started(*json.loads(body))
-        case _:
-            outcome, again = json.loads(body)
-            return Ended(Outcome(*outcome), again)
+    if data == _RUN:
+        return _run([fd for *_, raw in ancillary for fd in memoryview(raw).cast("i")])
+    kind, fields = data[:1], json.loads(data[1:])
+    if kind == _KINDS[Ended]:
+        outcome, again = fields
+        return Ended(Outcome(*outcome), again)
+    return _PLAIN[kind](*fields)
+
+
+def _next_datagram(channel: socket.socket) -> tuple[bytes, list[tuple[int, int, bytes]]]:
+    space = socket.CMSG_SPACE(_MAX_DESCRIPTORS * 4)
+    while True:
+        try:
+            data, ancillary, _, _ = channel.recvmsg(_MAX_DATAGRAM, space, socket.MSG_CMSG_CLOEXEC)
+        except ConnectionResetError:
+            # The other side closed with something of ours unread. Linux says so once, before it gives out what the
+            # other side said last: the outcome of a command that an order to kill has crossed.
+            continue
+        return data, ancillary
 
 
 def _run(descriptors: list[int]) -> Run:

@@ -14,8 +14,9 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import NoReturn
+
+from agent.wire.record import record
 
 __all__ = ["Stat", "Tree", "descendants", "exit_after", "kill_session", "reset_signals", "stat"]
 
@@ -32,7 +33,7 @@ _KEPT_IGNORED = {signal.SIGPIPE, signal.SIGXFSZ}
 _UNHEARD = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Stat:
     """The first fields of proc_pid_stat(5)."""
 
@@ -65,11 +66,9 @@ def descendants(root: int) -> Iterator[int]:
     So whoever stops or kills as it goes meets a tree that cannot grow behind its back. What forks or dies meanwhile
     may still be missing, gone, or come twice.
     """
-    list_children: Callable[[int], list[int]]
-    if os.path.exists(f"/proc/{root}/task/{root}/children"):
-        list_children = _children
-    else:  # a kernel without CONFIG_PROC_CHILDREN
-        list_children = _children_by_scan()
+    # A kernel without CONFIG_PROC_CHILDREN leaves only to look at all processes.
+    by_file = os.path.exists(f"/proc/{root}/task/{root}/children")
+    list_children = _children if by_file else _children_by_scan()
     found = [root]
     while found:
         for child in list_children(found.pop()):
@@ -193,8 +192,7 @@ class Tree:
 
     def _drain(self) -> None:
         try:
-            while len(os.read(self._woken, 4096)) == 4096:
-                pass
+            os.read(self._woken, 4096)
         except BlockingIOError:
             pass
 

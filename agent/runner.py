@@ -20,17 +20,19 @@ from types import TracebackType
 
 from agent import cgroups, procs
 from agent.cgroups import Cgroup
-from agent.orders import Command, Ended, Kill, Outcome, Started, receive, send, send_run
+from agent.orders import Command, Ended, Kill, Outcome, Ready, Started, receive, send, send_run
 from agent.spawner import spawn_until_closed
 from agent.worker import GRACE, IDLE_LIMIT
 
 __all__ = ["GRACE", "Command", "Job", "Outcome", "Runner", "RunnerError"]
 
 _PIPE_SIZE = 1 << 20
-_MAX_IDLE = 16
+# As many as the controller's default fan-out, so that a wave of commands finds the workers of the wave before it.
+_MAX_IDLE = 64
 # Workers leave by themselves at IDLE_LIMIT; so near to it none gets a command, which might be lost. In seconds.
 _FRESH = IDLE_LIMIT - 10
-_CLOSE_LIMIT = 1.0
+# For the workers to end, and with them what they ran: a killed tree is dead within five seconds. In seconds.
+_CLOSE_LIMIT = 6.0
 
 
 class RunnerError(Exception):
@@ -52,14 +54,15 @@ class _Worker:
         self.channel = channel
         self.cgroup = cgroup
         self.idle_since = 0.0
-        self.started: Started | None = None
+        self.pid: int | None = None
+        self.session: int | None = None  # that of the command
 
     def kill_orphans(self) -> None:
         """Kill what a dead worker left. Without a group that finds only what stayed in the command's session."""
         if self.cgroup is not None:
             self.cgroup.kill()
-        if self.started is not None:
-            procs.kill_session(self.started.job)
+        if self.session is not None:
+            procs.kill_session(self.session)
 
 
 class Job:
@@ -100,8 +103,10 @@ class Job:
             except BlockingIOError:
                 return None
             match message:
-                case Started():
-                    self._worker.started = message
+                case Ready(pid):
+                    self._worker.pid = pid
+                case Started(pid):
+                    self._worker.session = pid
                 case Ended(outcome, again):
                     self._outcome, self._again = outcome, again
                 case _:
@@ -111,7 +116,7 @@ class Job:
     def kill(self, grace: float = GRACE) -> None:
         """Have the command and everything it started killed: SIGTERM, after `grace` seconds SIGKILL. Never blocks;
         the outcome comes as always, when all are dead. Only the first call counts."""
-        if self._outcome is not None or self._killed:
+        if self._killed or self.poll() is not None:
             return
         self._killed = True
         try:
@@ -141,16 +146,16 @@ class Job:
     def _lost(self) -> Outcome:
         """The worker died, which no worker does by itself: somebody killed it, perhaps the command."""
         self._worker.kill_orphans()
-        if self._worker.started is None:
-            return Outcome(None, None, error="the worker died before it started the command")
+        if self._worker.session is None:
+            return Outcome(None, None, error="the worker died, perhaps before it started the command")
         return Outcome(None, signal.SIGKILL)
 
     def _wake_worker(self) -> None:
         # A command may have stopped its parent process (`kill -STOP $PPID`): it could neither hear nor obey us.
-        if self._worker.started is not None:
+        if self._worker.pid is not None:
             try:
-                os.kill(self._worker.started.worker, signal.SIGCONT)
-            except ProcessLookupError:
+                os.kill(self._worker.pid, signal.SIGCONT)
+            except OSError:  # gone, and the number with it
                 pass
 
 
@@ -178,7 +183,11 @@ class Runner:
             cgroups.sweep(home)
         control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            pid = os.fork()
+            try:
+                pid = os.fork()
+            except OSError:
+                control.close()
+                raise
             if pid == 0:
                 spawn_until_closed(theirs, home)
         return cls(control, pid, home)
@@ -219,7 +228,7 @@ class Runner:
             try:
                 send_run(worker.channel, command, descriptors)
                 return worker
-            except (BrokenPipeError, ConnectionResetError):
+            except ConnectionError:
                 if not worker.idle_since:
                     return worker  # the spawner could not fork it, and has left us a message that says why
                 self._give_back(worker, again=False)  # somebody killed it while it was idle
@@ -259,7 +268,7 @@ class Runner:
             keep = again and not self._closed and len(self._idle) < _MAX_IDLE
             if keep:
                 worker.idle_since = time.monotonic()
-                worker.started = None
+                worker.session = None
                 self._idle.append(worker)
         if not keep:
             worker.channel.close()

@@ -13,29 +13,30 @@ from __future__ import annotations
 
 import errno
 import os
-import platform
 import resource
 import select
-import signal
 import socket
+import ssl
 import sys
 import threading
 import time
-from collections import Counter
-from dataclasses import dataclass
 from typing import Any
 
-from agent import __version__, config, store
+from agent import __version__, config, memory, store
 from agent.admission import Admission, Decision, Outcome
 from agent.config import Config, Listen
 from agent.errors import AgentError
-from agent.log import log, set_up
+from agent.files import Files
+from agent.journal import Journal
+from agent.log import Refusals, log, set_up
 from agent.runner import Runner
-from agent.session import LoginError, LoginTimeoutError, Services, Session, StoppingError
+from agent.session import Login, LoginError, LoginTimeoutError, Services, Session, StoppingError
+from agent.signals import Signals
 from agent.tls import server_context
 from agent.wire.errors import ProtocolError
 from agent.wire.handshake import AuthenticationError, ManInTheMiddleError, Verifier
 from agent.wire.link import LinkError
+from agent.wire.record import record
 
 __all__ = ["serve"]
 
@@ -44,12 +45,13 @@ _BACKLOG = 1024
 # nested message is a segmentation fault; 2 MiB are enough.
 _STACK_SIZE = 4 * 1024 * 1024
 _STOP_LIMIT = 8.0  # seconds: a killed tree is dead within 5 s
-_REPORT_EVERY = 60.0  # seconds between two lines about refused connections
+_LOOK_EVERY = 60.0  # seconds between two looks at what there is to report, at least
+_REST_AFTER = 10.0  # seconds without a new connection
 _ACCEPTS_AT_ONCE = 64
 _PAUSE = 0.1  # seconds without accepting when there is no descriptor at all
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Standing:
     """Settings and keys, replaced as one when they are read again."""
 
@@ -71,17 +73,19 @@ def serve(directory: str, settings: Config, runner: Runner) -> int:
     `settings` are those of `directory`, perhaps with another address to listen on. Raises AgentError.
     """
     set_up()
+    memory.use_one_heap()
     _raise_descriptor_limit()
     with store.open_folder(directory) as folder:
         standing = _Standing(settings, store.Keyring.load(folder))
     listener = _listen(settings.listen)
-    with _Signals() as signals, listener:
+    with Signals() as signals, listener:
         server = _Server(directory, standing, runner, listener, signals)
         host, port = listener.getsockname()[:2]
         log.info("listening on %s", Listen(host, port))
         if not standing.keyring.records:
             log.warning("no controller is enrolled: nobody can log in")
         _notify("READY=1")
+        memory.give_back()
         server.loop()
         _notify("STOPPING=1")
         listener.close()
@@ -89,57 +93,6 @@ def serve(directory: str, settings: Config, runner: Runner) -> int:
         runner.close()
     signals.raise_again()
     return 0
-
-
-class _Signals:
-    """Flags set by signals, and a descriptor that wakes who waits for them."""
-
-    def __init__(self) -> None:
-        self.stop: int | None = None
-        self.reload = False
-        self._reader, self._writer = socket.socketpair()
-        self._before: dict[int, Any] = {}
-        self._before_wakeup = -1
-
-    def __enter__(self) -> _Signals:
-        self._reader.setblocking(False)
-        self._writer.setblocking(False)
-        # A flag alone would not end a poll: system calls are taken up again after a handler (PEP 475).
-        self._before_wakeup = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            self._before[number] = signal.signal(number, self._handle)
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        signal.set_wakeup_fd(self._before_wakeup)
-        self._reader.close()
-        self._writer.close()
-
-    def _handle(self, number: int, frame: object) -> None:
-        if number == signal.SIGHUP:
-            self.reload = True
-        else:
-            self.stop = self.stop or number
-
-    def fileno(self) -> int:
-        """Return the descriptor that is readable after a signal."""
-        return self._reader.fileno()
-
-    def drain(self) -> None:
-        """Forget the wake-ups so far."""
-        try:
-            while self._reader.recv(4096):
-                pass
-        except BlockingIOError:
-            pass
-
-    def raise_again(self) -> None:
-        """End the process by the signal that stopped it."""
-        if self.stop is not None:
-            signal.signal(self.stop, signal.SIG_DFL)
-            os.kill(os.getpid(), self.stop)
 
 
 class _Arrival:
@@ -159,7 +112,7 @@ class _Server:
     """The connections of an agent. `loop` is the main thread's; what `_lock` guards, the sessions' threads use too."""
 
     def __init__(
-        self, directory: str, standing: _Standing, runner: Runner, listener: socket.socket, signals: _Signals
+        self, directory: str, standing: _Standing, runner: Runner, listener: socket.socket, signals: Signals
     ) -> None:
         self._directory = directory
         self._standing = standing
@@ -168,6 +121,12 @@ class _Server:
         self._clock = time.monotonic
         self._stop_reader, self._stop_writer = os.pipe()
         context, certificate = server_context()
+        files = Files(
+            rules=lambda name: self._standing.settings.controller(name),
+            runner=runner,
+            shell=standing.settings.shell,
+            journal=_sweep(directory),
+        )
         self._services = Services(
             context=context,
             certificate=certificate,
@@ -175,6 +134,7 @@ class _Server:
             permissions=lambda name: self._standing.permissions(name),
             runner=runner,
             shell=standing.settings.shell,
+            files=files,
             about=_about(),
             stop=self._stop_reader,
         )
@@ -188,8 +148,8 @@ class _Server:
         self._open: set[_Arrival] = set()  # those that have a thread
         self._all_gone = threading.Condition(self._lock)
         self._stopping = False
-        self._refused: Counter[str] = Counter()
-        self._next_report = 0.0
+        self._refused = Refusals()
+        self._worked = False  # whether anything was served since memory was last given back
         # Closed to accept, and drop, one more connection when there are no descriptors left: see `_shed`.
         self._spare = _open_spare()
 
@@ -202,6 +162,8 @@ class _Server:
         poller.register(self._signals, select.POLLIN)
         while self._signals.stop is None:
             ready = dict(poller.poll(self._seconds_left() * 1000))
+            if not ready:
+                self._rest()
             if self._signals.fileno() in ready:
                 self._signals.drain()
             if self._signals.reload:
@@ -213,12 +175,19 @@ class _Server:
                         break
             with self._lock:
                 self._take_turns()
-            self._report_refused()
+            self._refused.report(self._clock())
+
+    def _rest(self) -> None:
+        """Give memory back when everybody has gone and nothing has happened for a while."""
+        if self._worked and not self._open:
+            self._worked = False
+            memory.give_back()
 
     def _seconds_left(self) -> float:
         with self._lock:
             deadline = self._admission.next_deadline()
-        return _REPORT_EVERY if deadline is None else min(max(0.0, deadline - self._clock()) + 0.001, _REPORT_EVERY)
+        longest = _REST_AFTER if self._worked else _LOOK_EVERY
+        return longest if deadline is None else min(max(0.0, deadline - self._clock()) + 0.001, longest)
 
     def _accept(self) -> bool:
         """Let one connection in, or turn it away. Returns whether there may be more."""
@@ -240,13 +209,13 @@ class _Server:
             if decision is Decision.ADMIT:
                 self._start(arrival)
         if decision is Decision.REFUSE:
-            self._refused[arrival.source] += 1
+            self._refused.add(arrival.source)
             sock.close()
         return True
 
     def _shed(self, error: OSError) -> bool:
         """Without descriptors, empty the queue by force: else `poll` would come back at once, for ever."""
-        self._refused[os.strerror(error.errno or 0).lower()] += 1
+        self._refused.add(os.strerror(error.errno or 0).lower())
         if self._spare is not None:
             os.close(self._spare)
         try:
@@ -258,21 +227,12 @@ class _Server:
             select.select([self._signals], [], [], _PAUSE)
         return False
 
-    def _report_refused(self) -> None:
-        """Tell of refused connections, once in a while: whoever causes them shall not fill the disk as well."""
-        now = self._clock()
-        if self._refused and now >= self._next_report:
-            self._next_report = now + _REPORT_EVERY
-            what = ", ".join(f"{name} ({count})" for name, count in self._refused.most_common(5))
-            log.warning("refused %d connections: %s", self._refused.total(), what)
-            self._refused.clear()
-
     def _reload(self) -> None:
         """Read settings and keys again. Sessions whose controller has lost its key end at once."""
         try:
             with store.open_folder(self._directory) as folder:
                 standing = _Standing(config.load(folder), store.Keyring.load(folder))
-        except AgentError as error:
+        except (AgentError, OSError) as error:  # OSError: no descriptor is left to read them with
             log.error("cannot reload, the old keys stay: %s", error)
             return
         self._standing = standing
@@ -282,11 +242,13 @@ class _Server:
                 session = arrival.session
                 if session is None or session.login is None:
                     continue
-                who = session.login
-                if standing.find(who.controller, who.host_id, who.epoch, arrival.source) is None:
+                if self._is_revoked(session.login, arrival.source):
                     session.interrupt()
                     revoked += 1
         log.info("reloaded: %d controllers, %d sessions ended", len(standing.keyring.records), revoked)
+
+    def _is_revoked(self, who: Login, source: str) -> bool:
+        return self._standing.find(who.controller, who.host_id, who.epoch, source) is None
 
     def shut_down(self) -> None:
         """Cancel what is attached, and wait for the sessions, but not for ever."""
@@ -307,7 +269,7 @@ class _Server:
         for arrival in turn.start:
             self._start(arrival)
         for arrival in turn.close:
-            self._refused[arrival.source] += 1
+            self._refused.add(arrival.source)
             arrival.sock.close()
         for arrival in turn.evict:
             if arrival.session is not None:
@@ -324,6 +286,7 @@ class _Server:
             arrival.sock.close()
         else:
             self._open.add(arrival)
+            self._worked = True
         finally:
             threading.stack_size(before)
 
@@ -349,7 +312,12 @@ class _Server:
             if _has_hung_up(arrival.sock):
                 outcome = Outcome.ABANDONED
                 return
-            session = Session(arrival.sock, arrival.source, self._services, arrival.accepted)
+            try:
+                session = Session(arrival.sock, arrival.source, self._services, arrival.accepted)
+            except OSError as error:  # a reset that has come since
+                log.debug("login from %s lost: %s", arrival.where, error)
+                outcome = Outcome.NO_AUTH
+                return
             with self._lock:
                 arrival.session = session
             outcome = _log_in(session, arrival.where)
@@ -361,7 +329,9 @@ class _Server:
                 self._end(arrival, session)
         if outcome is Outcome.AUTHENTICATED:
             try:
-                _serve_requests(session, arrival.where)
+                # The keys may have been read again while it logged in, when `_reload` could not yet see who it is.
+                if session.login is not None and not self._is_revoked(session.login, arrival.source):
+                    _serve_requests(session, arrival.where)
             finally:
                 self._end(arrival, session)
 
@@ -401,7 +371,11 @@ def _log_in(session: Session, where: str) -> Outcome:
         log.warning("malformed login from %s: %s", where, error)
         return Outcome.NO_AUTH
     except (OSError, LinkError) as error:
-        log.debug("login from %s lost: %s", where, error)
+        if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
+            reason = (error.reason or str(error)).replace("_", " ").lower()
+            log.warning("malformed login from %s: TLS failed: %s", where, reason)
+        else:
+            log.debug("login from %s lost: %s", where, error)
         return Outcome.NO_AUTH
     except StoppingError:
         return Outcome.ABANDONED
@@ -439,6 +413,13 @@ def _listen(listen: Listen) -> socket.socket:
     return listener
 
 
+def _pretty_name(path: str = "/etc/os-release") -> str:
+    """Return what the system calls itself (os-release(5)). `platform` would say it too, and stay in memory for ever."""
+    with open(path, encoding="utf-8") as file:
+        line = next(line for line in file if line.startswith("PRETTY_NAME="))
+    return line.partition("=")[2].strip().strip("\"'")
+
+
 def _open_spare() -> int | None:
     try:
         return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
@@ -446,12 +427,24 @@ def _open_spare() -> int | None:
         return None
 
 
+def _sweep(directory: str) -> Journal | None:
+    """Open the journal of transfers, and remove what those of a dead agent left. None when there can be none."""
+    try:
+        journal = Journal.open(directory)
+        if removed := journal.sweep(time.time()):
+            log.info("removed %d temporary files of interrupted transfers", removed)
+    except OSError as error:
+        log.warning("cannot keep a journal of transfers in %s: %s", directory, error.strerror or error)
+        return None
+    return journal
+
+
 def _about() -> dict[str, str]:
     """Return what a controller that has logged in is told of this agent."""
     system = os.uname()
     try:
-        name = platform.freedesktop_os_release()["PRETTY_NAME"]
-    except (OSError, KeyError):
+        name = _pretty_name()
+    except (OSError, UnicodeDecodeError, StopIteration):
         name = f"{system.sysname} {system.release}"
     version = ".".join(map(str, sys.version_info[:3]))
     return {"agent": __version__, "host": system.nodename[:255], "python": version, "os": name[:100]}

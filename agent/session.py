@@ -4,24 +4,27 @@ One thread runs it, and that thread alone touches the TLS socket: a second one t
 deadlocks on CPython 3.13 (python/cpython#137583).
 
 The order is fixed: TLS, login, requests. Everything before the end of the login has one total deadline, however the
-peer spreads its bytes. After the login one loop polls the socket, the pipes of the command, and the agent's stop signal.
+peer spreads its bytes. After the login one loop polls the socket, the command's pipes, and the agent's stop signal.
 """
 
 from __future__ import annotations
 
 import json
-import secrets
+import os
 import select
 import socket
 import ssl
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from agent.environment import account, clean_environment
 from agent.execution import Execution
-from agent.log import log, quote
+from agent.files import Files, Transfer
+from agent.log import log, quote, word
 from agent.runner import Command, Runner, RunnerError
+from agent.tree.errors import TransferError
+from agent.wire import file_messages as f
 from agent.wire import messages as m
 from agent.wire.connection import Closed, Connection, Role
 from agent.wire.constants import FEATURES, LOGIN_DEADLINE, MIN_PROTOCOL_VERSION, NONCE_LENGTH, PROTOCOL_VERSION
@@ -33,13 +36,16 @@ from agent.wire.handshake import (
     server_proof,
 )
 from agent.wire.link import Link
+from agent.wire.record import record
 
 __all__ = ["Login", "LoginError", "LoginTimeoutError", "Services", "Session"]
 
 WOULD_BLOCK = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
+_TRANSFER_TURN = 0.05  # seconds until the socket is looked at again
+_LONGEST_PATH = 4095  # PATH_MAX without its NUL (limits.h(0p))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Services:
     """What every session of an agent shares."""
 
@@ -49,13 +55,14 @@ class Services:
     permissions: Callable[[str], frozenset[str]]
     runner: Runner
     shell: str
+    files: Files
     about: Mapping[str, str]  # what a controller is told of this agent: versions and the like
     stop: int  # a descriptor that turns readable when the agent stops
-    decoy: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
+    decoy: bytes = field(default_factory=lambda: os.urandom(32), repr=False)
     clock: Callable[[], float] = time.monotonic
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Login:
     """Who is on the other side."""
 
@@ -89,6 +96,7 @@ class Session:
         self._deadline = accepted + LOGIN_DEADLINE
         self._execution: Execution | None = None
         self._run: m.Run | None = None
+        self._transfer: Transfer | None = None
         self.login: Login | None = None
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -111,6 +119,9 @@ class Session:
         if self._execution is not None:
             self._execution.close()
             self._execution = None
+        if self._transfer is not None:
+            self._transfer.close()
+            self._transfer = None
         self._socket.close()
 
     # The login ------------------------------------------------------------------------------------------------------
@@ -125,7 +136,7 @@ class Session:
         agreed = version >= max(hello.min_version, MIN_PROTOCOL_VERSION)
         if not agreed:
             version = PROTOCOL_VERSION  # outside what the controller offers: it can say which versions there are
-        self._send(m.Challenge(version, FEATURES & hello.features, secrets.token_bytes(NONCE_LENGTH)))
+        self._send(m.Challenge(version, FEATURES & hello.features, os.urandom(NONCE_LENGTH)))
         if not agreed:
             raise LoginError(
                 f"no common protocol version: controller has {hello.min_version} to {hello.max_version},"
@@ -173,10 +184,11 @@ class Session:
 
     def _receive(self, kind: type[m.Message]) -> m.Message:
         while True:
-            for message in self._link.read():
-                if isinstance(message, kind):
-                    return message
-                raise LoginError("closed before the end of the login")
+            # To the end of what has come: a request that was sent behind the proof, before ours, must not pass for one
+            # that was sent after the login.
+            for message in list(self._link.read()):
+                assert isinstance(message, kind)  # by the table of the connection
+                return message
             self._wait(select.POLLIN | (select.POLLOUT if self._link.backlog else 0))
 
     def _send(self, message: m.Message) -> None:
@@ -222,6 +234,8 @@ class Session:
                 self._execution.advance(ready)
                 if self._execution.exit is not None:
                     self._end_execution(self._execution.exit)
+            if self._transfer is not None:
+                self._advance(self._transfer)
 
     def _read(self) -> bool:
         """Handle what has come. Returns False when the controller has left."""
@@ -232,7 +246,7 @@ class Session:
                 self._handle(message)
         except ssl.SSLEOFError:
             # A cut without TLS's goodbye. With nothing under way there is nothing that it could have cut short.
-            if self._execution is None:
+            if self._execution is None and self._transfer is None:
                 return False
             raise
         return True
@@ -242,7 +256,7 @@ class Session:
         timeout = self._link.tick()
         poller = select.poll()
         poller.register(self._socket, select.POLLIN | (select.POLLOUT if self._link.backlog else 0))
-        if not stopping:
+        if not stopping or self._execution is None:  # while it is killed the descriptor would only make us spin
             poller.register(self._services.stop, select.POLLIN)
         if self._execution is not None:
             for fd in self._execution.readable():
@@ -252,6 +266,14 @@ class Session:
             left = self._execution.seconds_left()
             if left is not None:
                 timeout = min(timeout, left)
+        if self._transfer is not None and not self._link.backlog:
+            for fd in self._transfer.readable():
+                poller.register(fd, select.POLLIN)
+            left = 0.0 if self._transfer.busy else self._transfer.seconds_left()
+            if left is not None:
+                timeout = min(timeout, left)
+            if self._transfer.busy:
+                return {fd for fd, _ in poller.poll(0)}
         # Rounded up: waking a moment too early would only spin.
         return {fd for fd, _ in poller.poll(int(timeout * 1000) + 1)}
 
@@ -263,31 +285,43 @@ class Session:
                 self._execution.feed(message)
         elif isinstance(message, m.Cancel) and self._execution is not None:
             self._execution.kill(m.Reason.CANCELLED)
+        elif isinstance(message, f.Push | f.Pull | f.Rollback):
+            self._start_transfer(message)
+        elif self._transfer is not None and isinstance(message, f.FileMessage):  # else it crossed with our Error
+            self._transfer.take(message)
+            self._transfer.busy = True
 
     def _start(self, run: m.Run) -> None:
         assert self.login is not None
-        who = self.login.controller
+        who, source = self.login.controller, self._source
         if "run" not in self._services.permissions(who):
-            log.warning("%s from %s may not run commands here: refused %s", who, self._source, quote(run.command))
+            log.warning("%s from %s may not run commands here: refused %s", who, source, quote(run.command))
             self._link.send(m.Error("denied", f"controller {who} may not run commands on this host"))
             return
         # The line precedes the execution: whatever the command does to this machine, it has been told.
-        log.info("%s from %s as %s runs %s (run %s)", who, self._source, quote(run.host), quote(run.command), run.run)
+        log.info(
+            "%s from %s as %s runs %s (run %s)", who, self._source, quote(run.host), quote(run.command), word(run.run)
+        )
         try:
             job = self._services.runner.run(self._command(run))
         except (KeyError, RunnerError) as error:
-            reason = f"unknown user {run.user!r}" if isinstance(error, KeyError) else str(error)
-            self._refuse_to_start(reason)
+            self._refuse_to_start(
+                f"unknown user {quote(run.user or '')}" if isinstance(error, KeyError) else str(error)
+            )
             return
         self._run = run
         self._execution = Execution(run, job, self._link, self._services.clock)
 
     def _command(self, run: m.Run) -> Command:
         who = account(run.user)
+        directory = run.directory if run.directory is not None else who.directory
+        if (length := len(os.fsencode(directory))) > _LONGEST_PATH:
+            # It would come back in the error, which has less room on the wire.
+            raise RunnerError("enter the directory", f"its path has {length} bytes, at most {_LONGEST_PATH}")
         return Command(
             argv=(self._services.shell, "-c", run.command),
             environment=clean_environment(who, host=run.host, run=run.run, extra=run.environment),
-            directory=run.directory if run.directory is not None else who.directory,
+            directory=directory,
             stdin=run.stdin,
             user=run.user,
         )
@@ -301,9 +335,41 @@ class Session:
     def _end_execution(self, end: m.Exit) -> None:
         assert self._execution is not None and self._run is not None
         if end.error is not None:
-            log.error("run %s: %s", self._run.run, end.error)
+            log.error("run %s: %s", word(self._run.run), end.error)
         else:
             how = f"signal {end.signal}" if end.signal is not None else f"exit {end.code}"
-            log.info("run %s: %s after %.3f s (%s)", self._run.run, how, end.elapsed, end.reason.value)
+            log.info("run %s: %s after %.3f s (%s)", word(self._run.run), how, end.elapsed, end.reason.value)
         self._execution.close()
         self._execution = None
+
+    # Files ----------------------------------------------------------------------------------------------------------
+
+    def _start_transfer(self, request: f.Push | f.Pull | f.Rollback) -> None:
+        assert self.login is not None
+        who, kind = self.login.controller, type(request).__name__.lower()
+        what = quote(_subject(request))
+        log.info(
+            "%s from %s as %s: %s %s (run %s)", who, self._source, quote(request.host), kind, what, word(request.run)
+        )
+        try:
+            self._transfer = self._services.files.start(request, who, self._link.queue)
+        except TransferError as error:
+            log.warning("refused the %s %s: %s", kind, what, error)
+            self._link.send(m.Error(error.code, str(error)))
+
+    def _advance(self, transfer: Transfer) -> None:
+        """Let a transfer work while the controller takes what it says, and no longer than it may be kept waiting."""
+        until = self._services.clock() + _TRANSFER_TURN
+        while not self._link.backlog and transfer.step() and self._services.clock() < until:
+            self._link.flush()
+        self._link.flush()
+        if transfer.done:
+            transfer.close()
+            self._transfer = None
+
+
+def _subject(request: f.Push | f.Pull | f.Rollback) -> str:
+    """Return what a request is about, for the log."""
+    if isinstance(request, f.Push):
+        return request.destination
+    return " ".join(request.paths) if isinstance(request, f.Pull) else request.target or "the last push"

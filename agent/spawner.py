@@ -8,10 +8,10 @@ the fork. It ends when the agent does.
 from __future__ import annotations
 
 import fcntl
-import gc
 import os
 import signal
 import socket
+import time
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -24,6 +24,8 @@ from agent.worker import Worker
 __all__ = ["MAX_TOKEN", "spawn_until_closed"]
 
 MAX_TOKEN = 64
+# A sweep touches every group there is: one before each fork made 2,000 forks cost two million of them. In seconds.
+_SWEEP_EVERY = 10.0
 
 
 def spawn_until_closed(control: socket.socket, home: Path | None) -> NoReturn:
@@ -33,16 +35,20 @@ def spawn_until_closed(control: socket.socket, home: Path | None) -> NoReturn:
 
 
 def _serve(control: socket.socket, home: Path | None) -> None:
+    swept = time.monotonic()  # the runner has swept at its start
     while True:
         token, descriptors, _, _ = socket.recv_fds(control, MAX_TOKEN, 1)
         if not token:
+            # A command may have stopped its worker (`kill -STOP $PPID`): it must learn that the agent is gone.
+            os.killpg(0, signal.SIGCONT)
+            _wait_for_workers()
             return
         if not descriptors:
             continue  # no room for it under our limit: the agent sees the channel closed
         channel = socket.socket(fileno=descriptors[0])
-        os.set_inheritable(channel.fileno(), False)
-        if home is not None:
+        if home is not None and time.monotonic() >= swept + _SWEEP_EVERY:
             sweep(home)
+            swept = time.monotonic()
         try:
             pid = os.fork()
         except OSError as problem:
@@ -55,6 +61,15 @@ def _serve(control: socket.socket, home: Path | None) -> None:
         channel.close()
 
 
+def _wait_for_workers() -> None:
+    """Be the last to go: when the agent has seen us end, nothing of it is left on the machine."""
+    try:
+        while True:  # with SIGCHLD ignored this returns only to say that there is nobody any more (wait(2))
+            os.waitpid(-1, 0)
+    except ChildProcessError:
+        pass
+
+
 def _work(channel: socket.socket, cgroup: Cgroup | None) -> None:
     Worker(channel, cgroup).serve()
 
@@ -63,7 +78,7 @@ def _refuse(channel: socket.socket, problem: OSError) -> None:
     reason = f"cannot start a worker: {os.strerror(problem.errno or 0)}"
     try:
         send(channel, Ended(Outcome(None, None, error=reason), again=False))
-    except BrokenPipeError:
+    except ConnectionError:
         pass  # the agent no longer wants to know
 
 
@@ -81,5 +96,4 @@ def _cut_loose(control: socket.socket) -> socket.socket:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # workers are nobody's to wait for
     os.chdir("/")
     os.umask(0o022)
-    gc.freeze()  # the collector would write to pages that all workers share
     return kept

@@ -12,7 +12,6 @@ used that others than its owner could have written or, where it holds a key, rea
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from agent.config import FILE_NAME, Listen, load, template
 from agent.errors import AgentError
@@ -20,6 +19,7 @@ from agent.trusted import PRIVATE, UNWRITABLE, Folder, make_folders, read_file
 from agent.wire import enrolment as enrolments
 from agent.wire.enrolment import Enrolment, EnrolmentError
 from agent.wire.handshake import Verifier
+from agent.wire.record import record
 
 __all__ = ["CONTROLLERS", "SUFFIX", "Added", "Keyring", "StoreError", "add", "open_folder"]
 
@@ -33,7 +33,7 @@ class StoreError(AgentError):
     """The agent's folder cannot be used, or a file is no enrolment."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Added:
     """What `add` did: `replaced` says that this controller had a record before."""
 
@@ -42,7 +42,7 @@ class Added:
     wrote_settings: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Keyring:
     """The controllers that may log in, by name, as they were when it was loaded."""
 

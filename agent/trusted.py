@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import shlex
 import stat
-from dataclasses import dataclass
 
 from agent.errors import AgentError
+from agent.wire.record import record
 
 __all__ = ["PRIVATE", "UNWRITABLE", "Folder", "TrustError", "fault", "make_folders", "read_file"]
 
@@ -68,7 +67,7 @@ def make_folders(path: str) -> None:
                 raise TrustError.from_os(folder, error) from None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Folder:
     """An open folder whose owner and mode were checked; everything in it is reached through its descriptor.
 
@@ -110,7 +109,7 @@ class Folder:
 
         Raises TrustError; then the earlier file is as it was.
         """
-        temporary = f".{name}.{secrets.token_hex(8)}.tmp"  # hidden, so that a leftover is no entry of the folder
+        temporary = f".{name}.{os.urandom(8).hex()}.tmp"  # hidden, so that a leftover is no entry of the folder
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             descriptor = os.open(temporary, flags, 0o600, dir_fd=self.descriptor)

@@ -19,7 +19,7 @@ import subprocess
 from typing import TypedDict
 
 from agent.cgroups import Cgroup
-from agent.orders import Command, Ended, Kill, Outcome, Run, Started, receive, send
+from agent.orders import Command, Ended, Kill, Outcome, Ready, Run, Started, receive, send
 from agent.procs import Tree
 
 __all__ = ["GRACE", "IDLE_LIMIT", "LaunchError", "Worker", "launch"]
@@ -52,6 +52,8 @@ class _Identity(TypedDict, total=False):
 
 def launch(command: Command, descriptors: tuple[int, ...]) -> int:
     """Start a command in a session of its own and return its process number. Raises LaunchError."""
+    if not command.argv:
+        raise LaunchError("no program is named")
     *stdin, stdout, stderr = descriptors
     try:
         process = subprocess.Popen(
@@ -93,6 +95,7 @@ class Worker:
 
     def serve(self) -> None:
         """Obey until the agent is gone, there has been nothing to do for long, or a command left something."""
+        self._tell(Ready(os.getpid()))
         again = True
         while again and self._wait_for_order():
             try:
@@ -121,7 +124,7 @@ class Worker:
             for fd in descriptors:
                 os.close(fd)
         self._tree.watch(job)
-        self._tell(Started(os.getpid(), job))
+        self._tell(Started(job))
         order = self._supervise()
         if order is not None:
             return self._kill(order.grace)
@@ -163,10 +166,10 @@ class Worker:
         self._tell(Ended(outcome, again))
         return again
 
-    def _tell(self, message: Started | Ended) -> None:
+    def _tell(self, message: Ready | Started | Ended) -> None:
         try:
             send(self._channel, message)
-        except (BrokenPipeError, ConnectionResetError):
+        except ConnectionError:
             pass  # the agent is gone; the next look at the channel says so
 
 

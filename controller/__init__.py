@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+TYPE_CHECKING = False  # typing's own would be imported for every command, and takes as long as the rest of the start
 
 if TYPE_CHECKING:
     from controller.api import Fleet

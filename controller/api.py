@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent.wire import messages as m
 from controller import keyfile
@@ -25,11 +25,17 @@ from controller.settings import DEFAULT_MAX_OUTPUT
 from controller.targets import fill_command, load_inventory, select_hosts
 from inventory import Host, Inventory
 
+if TYPE_CHECKING:
+    from controller.files import Going, PullOptions, PushOptions
+    from controller.meter import Watcher
+
 __all__ = ["DEFAULT_MAX_OUTPUT", "DEFAULT_PORT", "Fleet", "Run"]
 
 DEFAULT_PORT = 7422
 DEFAULT_FANOUT = 64
 DEFAULT_CONNECT_TIMEOUT = 10.0  # seconds
+# The connection, the folders on the way to a file, and the file. Deeper trees than usual may take more.
+_DESCRIPTORS_OF_TRANSFER = 8
 
 
 class Fleet:
@@ -162,6 +168,96 @@ class Fleet:
         plan = Plan(targets, work, skipped, self._width(len(targets)))
         return Run(plan, token, run_id=new_run_id(), command="ping")
 
+    def push(
+        self,
+        sources: str | os.PathLike[str] | Sequence[str],
+        destination: str,
+        *,
+        options: PushOptions | None = None,
+        limit: str | Sequence[str] = (),
+        exclude: str | Sequence[str] = (),
+        timeout: float | None = None,
+        keep: bool = True,
+        watcher: Watcher | None = None,
+        cancel: CancelToken | None = None,
+    ) -> Run[Result]:
+        """Send files and directories to hosts; whole or not at all, and only what differs.
+
+        A `destination` that ends in a slash or is a directory there means "into it", otherwise it is the new name.
+        `timeout` (seconds) is for each host; without `keep` only files that need attention are in the results.
+        Raises FleetError for what is wrong on this machine.
+        """
+        from controller.files import PushOptions, plan_push
+
+        going = self._going(limit, exclude, timeout, keep, watcher, cancel)
+        return plan_push(going, _paths(sources), destination, options or PushOptions())
+
+    def pull(
+        self,
+        paths: str | Sequence[str],
+        folder: str | os.PathLike[str],
+        *,
+        options: PullOptions | None = None,
+        limit: str | Sequence[str] = (),
+        exclude: str | Sequence[str] = (),
+        timeout: float | None = None,
+        keep: bool = True,
+        watcher: Watcher | None = None,
+        cancel: CancelToken | None = None,
+    ) -> Run[Result]:
+        """Fetch files and directories from hosts into `folder`/HOST. `paths` may hold ``*``, ``?`` and ``[...]``.
+
+        `timeout` and `keep` are as in `push`. Raises FleetError for what is wrong on this machine.
+        """
+        from controller.files import PullOptions, plan_pull
+
+        going = self._going(limit, exclude, timeout, keep, watcher, cancel)
+        return plan_pull(going, _paths(paths), os.fspath(folder), options or PullOptions())
+
+    def rollback(
+        self,
+        run: str | None = None,
+        *,
+        limit: str | Sequence[str] = (),
+        exclude: str | Sequence[str] = (),
+        timeout: float | None = None,
+        keep: bool = True,
+        watcher: Watcher | None = None,
+        cancel: CancelToken | None = None,
+    ) -> Run[Result]:
+        """Put back what a push with a backup replaced: the push of the id `run`, or the last one.
+
+        A file that has changed since is left alone, and its host is `failed`.
+        """
+        from controller.files import plan_rollback
+
+        return plan_rollback(self._going(limit, exclude, timeout, keep, watcher, cancel), run)
+
+    def _going(
+        self,
+        limit: str | Sequence[str],
+        exclude: str | Sequence[str],
+        timeout: float | None,
+        keep: bool,
+        watcher: Watcher | None,
+        cancel: CancelToken | None,
+    ) -> Going:
+        from controller.files import Going
+
+        hosts = self.select(limit, exclude)
+        targets = self._targets(hosts)
+        return Going(
+            hosts=hosts,
+            targets=targets,
+            key=self._key(),
+            width=self._width(len(targets), each=_DESCRIPTORS_OF_TRANSFER),
+            connect_timeout=self._connect_timeout,
+            timeout=timeout,
+            keep=keep,
+            watcher=watcher,
+            token=cancel or CancelToken(),
+        )
+
     def _targets(self, hosts: Sequence[Host]) -> list[Target]:
         try:
             enrolled = registries.load(self._registry_path)
@@ -178,9 +274,9 @@ class Fleet:
         except keyfile.KeyFileError as error:
             raise FleetError(error.path, error.reason, error.hint) from None
 
-    def _width(self, count: int) -> int:
+    def _width(self, count: int, *, each: int = 1) -> int:
         wanted = min(self._fanout, count)
-        width = fit_to_limits(wanted)
+        width = fit_to_limits(wanted, each=each)
         if width < wanted:
             self._warn(f"fan-out lowered from {wanted} to {width}: no more open files are allowed (ulimit -n)")
         return width
@@ -205,4 +301,4 @@ def _request(command: str, **more: Any) -> m.Run:
 def _paths(source: str | os.PathLike[str] | Sequence[str] | None) -> list[str]:
     if source is None:
         return []
-    return [os.fspath(source)] if isinstance(source, str | os.PathLike) else list(source)
+    return [os.fspath(source)] if isinstance(source, str | os.PathLike) else [os.fspath(one) for one in source]

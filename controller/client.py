@@ -6,13 +6,13 @@ proven that it holds the host's key, nothing of a request leaves this machine.
 
 from __future__ import annotations
 
+import io
 import secrets
 import select
 import signal
 import ssl
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from typing import Protocol
 
@@ -25,9 +25,10 @@ from agent.wire.constants import (
     NONCE_LENGTH,
     PROTOCOL_VERSION,
 )
-from agent.wire.errors import ProtocolError
+from agent.wire.errors import LocalProtocolError, ProtocolError
 from agent.wire.handshake import channel_binding, client_proof, derive_keys, server_proof_matches, transcript_hash
 from agent.wire.link import Link, LinkError
+from agent.wire.record import record
 from controller.cancel import CancelToken
 from controller.dial import Waiter, dial
 from controller.errors import BrokenError, DeniedError, HostError, UnreachableError
@@ -35,7 +36,7 @@ from controller.keyfile import ControllerKey
 from controller.registry import Identity
 from controller.results import Result, Status
 
-__all__ = ["AgentInfo", "Client", "Observer", "Pinged", "Target"]
+__all__ = ["AgentInfo", "Client", "Observer", "Pinged", "Target", "reason_of"]
 
 _WOULD_BLOCK = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
 # The agent gives a command 2.5 s after SIGTERM and has the whole tree dead within 5 s; the rest is for the network.
@@ -45,7 +46,7 @@ _TIMEOUT_SLACK = 10.0
 MAX_COMMAND = 128 * 1024 - 1
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Target:
     """A host to reach. `identity` is None when it was never enrolled."""
 
@@ -56,7 +57,7 @@ class Target:
     pool: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AgentInfo:
     """What an agent that has proven itself says of itself."""
 
@@ -66,7 +67,7 @@ class AgentInfo:
     host: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Pinged:
     """The answer to a ping: the round trip in seconds, and how far the agent's clock is ahead of ours, in seconds."""
 
@@ -137,9 +138,11 @@ class Client:
             self._tls_handshake(waiter)
             self._log_in(key, identity, waiter)
         except ssl.SSLError as error:
-            raise UnreachableError(f"not a fleet agent at {self._where}: TLS failed: {_reason(error)}") from None
+            raise UnreachableError(f"not a fleet agent at {self._where}: TLS failed: {reason_of(error)}") from None
         except (OSError, LinkError) as error:
-            raise UnreachableError(f"the connection to {self._where} was lost in the login: {error}") from None
+            raise UnreachableError(
+                f"the connection to {self._where} was lost in the login: {reason_of(error)}"
+            ) from None
         except ProtocolError as error:
             raise UnreachableError(f"not a fleet agent at {self._where}: {error}") from None
 
@@ -222,12 +225,21 @@ class Client:
         try:
             pong = self._exchange(m.Ping(), waiter)
         except (OSError, LinkError, ProtocolError) as error:
-            raise BrokenError(f"the connection was lost: {error}") from None
+            raise BrokenError(f"the connection was lost: {reason_of(error)}") from None
         rtt = time.monotonic() - began
         if not isinstance(pong, m.Pong):
             raise BrokenError(_farewell(pong))
         # The agent's clock is taken to have been read halfway (as NTP does, RFC 5905).
         return Pinged(self.info, rtt, pong.time - (sent_at + rtt / 2))
+
+    @property
+    def link(self) -> Link:
+        """The traffic with an agent that has proven itself, for conversations that are held elsewhere."""
+        return self._link
+
+    def wait(self, deadline: float | None, *, block: bool = True) -> bool:
+        """Wait for the agent, or until the time has come (now, unless `block`). Returns False for a cancelled run."""
+        return self._cancel.fileno() not in self._poll(deadline if block else 0.0, watch_cancel=True)
 
     def run(self, request: m.Run, observer: Observer, *, keep: bool) -> Result:
         """Run a command to its end. The observer gets the output as it comes; with `keep` the result has it too.
@@ -240,7 +252,10 @@ class Client:
             reason = f"command too long: {length} bytes, the kernel takes at most {MAX_COMMAND}"
             return execution.failure(Status.FAILED, reason)
         try:
-            self._link.send(request)
+            try:
+                self._link.send(request)
+            except LocalProtocolError as error:  # an environment that no message has room for
+                return execution.failure(Status.FAILED, f"cannot be sent: {error}")
             observer.start(self.target.name)
             for message in self._messages(request):
                 execution.take(message)
@@ -249,8 +264,7 @@ class Client:
         except HostError as error:
             return execution.failure(error.status, error.reason)
         except (OSError, LinkError, ProtocolError) as error:
-            reason = _reason(error) if isinstance(error, ssl.SSLError) else str(error)
-            return execution.failure(Status.BROKEN, f"the connection was lost: {reason}")
+            return execution.failure(Status.BROKEN, f"the connection was lost: {reason_of(error)}")
         raise AssertionError("the messages of a run end with its exit")
 
     def _messages(self, request: m.Run) -> Iterator[m.Message]:
@@ -282,7 +296,7 @@ class Client:
         poller.register(self._sock, select.POLLIN | (select.POLLOUT if self._link.backlog else 0))
         if watch_cancel:
             poller.register(self._cancel, select.POLLIN)
-        return {fd for fd, _ in poller.poll(int(timeout * 1000) + 1)}
+        return {fd for fd, _ in poller.poll(int(timeout * 1000) + 1 if timeout else 0)}
 
 
 class _Execution:
@@ -295,7 +309,7 @@ class _Execution:
         self._keep = keep
         self._began = time.monotonic()
         self._started = time.time()
-        self._kept = {m.Stream.STDOUT: bytearray(), m.Stream.STDERR: bytearray()}
+        self._kept = {m.Stream.STDOUT: io.BytesIO(), m.Stream.STDERR: io.BytesIO()}
         self._seen = {m.Stream.STDOUT: 0, m.Stream.STDERR: 0}
         self._ends: dict[m.Stream, m.EndOfStream] = {}
         self._exit: m.Exit | m.Error | None = None
@@ -327,7 +341,7 @@ class _Execution:
             # An agent that does not keep to the limit would fill our memory.
             raise BrokenError(f"the agent sent more than the {limit} bytes of {stream} it was asked for")
         if self._keep:
-            self._kept[stream] += data
+            self._kept[stream].write(data)
 
     def result(self) -> Result:
         """Return the result of a command that is over."""
@@ -359,8 +373,7 @@ class _Execution:
         return Result(self._host, status, started=self._started, elapsed=time.monotonic() - self._began, error=reason)
 
     def _take_kept(self, stream: m.Stream) -> bytes:
-        # The buffer is dropped at once: for a moment there are two copies of one host's output, never of all hosts'.
-        return bytes(self._kept.pop(stream))
+        return self._kept.pop(stream).getvalue()  # hands its buffer over: there are never two copies
 
 
 def _judge(end: m.Exit, request: m.Run) -> tuple[Status, str | None]:
@@ -415,10 +428,15 @@ def _not_enrolled(target: Target) -> str:
     return f"not enrolled: mend with: fleet enroll {target.name}"
 
 
-def _reason(error: ssl.SSLError) -> str:
+def reason_of(error: Exception) -> str:
+    """Return an error of a connection in words for people."""
     if isinstance(error, ssl.SSLEOFError):
         return "the peer cut the connection"
-    return (error.reason or str(error)).replace("_", " ").lower()
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or str(error)).replace("_", " ").lower()
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return str(error)
 
 
 @cache

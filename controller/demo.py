@@ -20,8 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from controller import keyfile
+from controller.cancel import CancelToken
 from controller.enroll import SUFFIX, enroll
-from controller.errors import FleetError
+from controller.errors import CancelledError, FleetError
 from controller.registry import FILE_NAME
 
 __all__ = ["Demo", "stop_kept"]
@@ -35,10 +36,14 @@ _READY = re.compile(r"^fleet-agent: listening on 127\.0\.0\.1:(\d+)$", re.MULTIL
 
 @dataclass(slots=True)
 class Demo:
-    """`count` agents under `folder`, which must be there and empty. Use it in a `with` block, or `detach` it."""
+    """`count` agents under `folder`, which must be there and empty. Use it in a `with` block, or `detach` it.
+
+    Entering raises FleetError, and CancelledError once `cancel` is set; then nothing is left running.
+    """
 
     folder: Path
     count: int
+    cancel: CancelToken
     _agents: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property
@@ -54,6 +59,9 @@ class Demo:
     def __enter__(self) -> Demo:
         try:
             self._start()
+        except OSError as error:
+            self.stop()
+            raise FleetError("demo", f"cannot start it: {(error.strerror or str(error)).lower()}") from None
         except BaseException:
             self.stop()
             raise
@@ -90,7 +98,8 @@ class Demo:
             ready.bind(b"")  # an abstract address of the kernel's choice (unix(7), "autobind")
             notify = "@" + ready.getsockname()[1:].decode()
             for name in names:
-                self._agents.append(self._serve(name, notify))
+                self._check_cancel()
+                self._serve(name, notify)
             self._wait_until_ready(ready)
         ports = {name: self._port(name) for name in names}
         lines = [f"{name} fleet_host=127.0.0.1 fleet_port={port}\n" for name, port in ports.items()]
@@ -102,25 +111,33 @@ class Demo:
 
     def _initialise(self, names: list[str]) -> None:
         """Have `fleet-agent init` make the agents' folders, all at once."""
-        commands = []
-        for name in names:
-            enrolment = self.folder / f"{name}{SUFFIX}"
-            arguments = ("init", "--enrolment", str(enrolment), "--dir", str(self._folder_of(name)))
-            commands.append(
-                subprocess.Popen(
+        commands: dict[str, subprocess.Popen[bytes]] = {}
+        try:
+            for name in names:
+                enrolment = self.folder / f"{name}{SUFFIX}"
+                arguments = ("init", "--enrolment", str(enrolment), "--dir", str(self._folder_of(name)))
+                commands[name] = subprocess.Popen(
                     [*_AGENT, *arguments, "--listen", "127.0.0.1:0"],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.PIPE,
+                    start_new_session=True,  # Ctrl-C is for us
                 )
-            )
-        for name, command in zip(names, commands, strict=True):
-            _, errors = command.communicate()
+        finally:
+            # Whatever went wrong, none of them may still be writing when the folder is removed.
+            errors = {name: command.communicate()[1] for name, command in commands.items()}
+        self._check_cancel()
+        for name, command in commands.items():
             if command.returncode:
-                raise FleetError(f"agent {name}", errors.decode(errors="replace").strip().partition("\n")[0])
+                reason = errors[name].decode(errors="replace").strip().partition("\n")[0]
+                raise FleetError(f"agent {name}", reason.removeprefix("fleet-agent: "))
             (self.folder / f"{name}{SUFFIX}").unlink()  # the agent has taken it in
 
-    def _serve(self, name: str, notify: str) -> subprocess.Popen[bytes]:
+    def _check_cancel(self) -> None:
+        if self.cancel.is_set:
+            raise CancelledError
+
+    def _serve(self, name: str, notify: str) -> None:
         folder = self._folder_of(name)
         with open(folder / "log", "wb") as log:
             agent = subprocess.Popen(
@@ -131,8 +148,8 @@ class Demo:
                 env={**os.environ, "NOTIFY_SOCKET": notify},
                 start_new_session=True,  # Ctrl-C is for us: we end the agents in order
             )
+        self._agents.append(agent)  # first of all: whatever fails next, it will be ended
         (folder / "pid").write_text(f"{agent.pid} {_start_time(agent.pid)}\n")
-        return agent
 
     def _wait_until_ready(self, ready: socket.socket) -> None:
         """Wait until each agent has said that it is, or one of them has died."""
@@ -140,11 +157,12 @@ class Demo:
         deaths = {os.pidfd_open(agent.pid): number for number, agent in enumerate(self._agents, 1)}
         try:
             poller = select.poll()
-            for fd in (ready.fileno(), *deaths):
+            for fd in (ready.fileno(), self.cancel.fileno(), *deaths):
                 poller.register(fd, select.POLLIN)
             waiting = len(self._agents)
             while waiting:
                 events = [fd for fd, _ in poller.poll(max(0.0, deadline - time.monotonic()) * 1000)]
+                self._check_cancel()
                 dead = [deaths[fd] for fd in events if fd in deaths]
                 if dead:
                     raise FleetError(f"agent demo{dead[0]}", self._last_words(f"demo{dead[0]}"))
@@ -178,18 +196,9 @@ def stop_kept(folder: Path) -> int:
     files = sorted((folder / "agents").glob("demo*/pid"))
     if not files:
         raise FleetError(str(folder), "there is no demo here")
-    running = []
-    for file in files:
-        pid, started = map(int, file.read_text().split())
-        try:
-            handle = os.pidfd_open(pid)
-        except ProcessLookupError:
-            continue
-        if _start_time(pid) == started:
-            signal.pidfd_send_signal(handle, signal.SIGTERM)
-            running.append(handle)
-        else:
-            os.close(handle)
+    running = [handle for handle in [_find(*_read_pid(file)) for file in files] if handle is not None]
+    for handle in running:
+        signal.pidfd_send_signal(handle, signal.SIGTERM)
     deadline = time.monotonic() + _STOP_LIMIT
     for handle in running:
         if not select.select([handle], [], [], max(0.0, deadline - time.monotonic()))[0]:
@@ -198,6 +207,27 @@ def stop_kept(folder: Path) -> int:
     for file in files:
         file.unlink()
     return len(running)
+
+
+def _read_pid(file: Path) -> tuple[int, int]:
+    """Return the process and its start time that a demo noted. Raises FleetError."""
+    try:
+        pid, started = map(int, file.read_text().split())
+    except (OSError, ValueError):
+        raise FleetError(str(file), "is not what a demo wrote there") from None
+    return pid, started
+
+
+def _find(pid: int, started: int) -> int | None:
+    """Return a descriptor of a process, None when it is gone and its number is somebody else's."""
+    try:
+        handle = os.pidfd_open(pid)
+    except OSError:
+        return None
+    if _start_time(pid) == started:
+        return handle
+    os.close(handle)
+    return None
 
 
 def _start_time(pid: int) -> int:

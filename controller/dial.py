@@ -9,18 +9,21 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
+from agent.wire.record import record
 from controller.cancel import CancelToken
 from controller.errors import CancelledError, UnreachableError
 
 __all__ = ["Waiter", "dial"]
 
+# poll(2) takes its milliseconds as an int: 24 days at most.
+_LONGEST_POLL = 86400.0
+
 _Address = tuple[socket.AddressFamily, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Waiter:
     """Waits for descriptors until `deadline` (on the monotonic clock) or until the run is cancelled."""
 
@@ -30,16 +33,16 @@ class Waiter:
 
     def wait(self, fd: int, events: int) -> bool:
         """Wait for `events` on `fd`. Returns False when time is up; raises CancelledError when the run is cancelled."""
-        left = self.deadline - self.clock()
-        if left <= 0:
-            return False
         poller = select.poll()
         poller.register(fd, events)
         poller.register(self.cancel, select.POLLIN)
-        ready = dict(poller.poll(left * 1000))
-        if self.cancel.fileno() in ready:
-            raise CancelledError
-        return fd in ready
+        while (left := self.deadline - self.clock()) > 0:
+            ready = dict(poller.poll(min(left, _LONGEST_POLL) * 1000))
+            if self.cancel.fileno() in ready:
+                raise CancelledError
+            if fd in ready:
+                return True
+        return False
 
 
 def dial(address: str, port: int, waiter: Waiter, timeout: float) -> socket.socket:
@@ -50,7 +53,11 @@ def dial(address: str, port: int, waiter: Waiter, timeout: float) -> socket.sock
     """
     failure = UnreachableError(f"no address for {address}")
     for family, where in _addresses(address, port, waiter, timeout):
-        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        try:
+            sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        except OSError as error:  # a kernel without IPv6, say: another address of the name may do
+            failure = UnreachableError(f"cannot make a socket for {where[0]}: {os.strerror(error.errno or 0).lower()}")
+            continue
         try:
             _connect(sock, where, waiter, timeout)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

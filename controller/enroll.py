@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from agent.wire.constants import HOST_ID_LENGTH
 from agent.wire.enrolment import MAX_EPOCH, Enrolment, dumps, name_fault
 from agent.wire.handshake import derive_keys
+from agent.wire.record import record
 from controller.keyfile import ControllerKey
 from controller.registry import Identity, Registry, replace_file, update
 
@@ -36,7 +37,7 @@ class EnrollError(Exception):
         return f"{self.name}: {self.reason}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Enrolled:
     """One enrolment: its `text` is what the agent needs, and `path` the file that holds it, if one was written."""
 

@@ -9,10 +9,11 @@ import queue
 import resource
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from agent.wire.record import record
 from controller.cancel import CancelToken
+from controller.errors import FleetError
 
 __all__ = ["fan_out", "fit_to_limits"]
 
@@ -21,11 +22,12 @@ _Result = TypeVar("_Result")
 
 # Descriptors that are not connections: the standard streams, the key, name lookups, files being written.
 _SPARE_DESCRIPTORS = 40
-# The deepest call here is OpenSSL's handshake. The default of 8 MiB would reserve 16 GiB for 2,000 connections.
-_STACK_SIZE = 512 * 1024
+# Address space for each thread; the default of 8 MiB is more than a machine gives to 2,000 connections. Far less is not
+# enough: Python counts on some 2 MiB before it calls a hostile agent's deeply nested JSON too deep.
+_STACK_SIZE = 4 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Crash:
     error: BaseException
 
@@ -89,7 +91,7 @@ class _Pool(Generic[_Target, _Result]):
         self._skipped = skipped
 
     def start(self, count: int) -> list[threading.Thread]:
-        """Start up to `count` threads: as many as the system gives, but at least one."""
+        """Start up to `count` threads: as many as the system gives. Raises FleetError when that is none."""
         threads: list[threading.Thread] = []
         before = threading.stack_size(_STACK_SIZE)
         try:
@@ -97,9 +99,9 @@ class _Pool(Generic[_Target, _Result]):
                 thread = threading.Thread(target=self._serve, name=f"fan-out {number}", daemon=True)
                 thread.start()
                 threads.append(thread)
-        except RuntimeError:  # no more threads (ulimit -u, a container's pids limit)
+        except RuntimeError as error:  # no more threads (ulimit -u, a container's pids limit)
             if not threads:
-                raise
+                raise FleetError("fan-out", str(error), "see ulimit -u") from None
         finally:
             threading.stack_size(before)
         return threads

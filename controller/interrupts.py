@@ -18,10 +18,14 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupts:
-    """While in the `with` block, signals cancel `token`. `received` is the first one, None if there was none."""
+    """While in the `with` block, signals cancel `token`. `received` is the first one, None if there was none.
 
-    def __init__(self, token: CancelToken) -> None:
+    Without `hurry` a second Ctrl-C changes nothing: for who has something to clear away on this machine.
+    """
+
+    def __init__(self, token: CancelToken, *, hurry: bool = True) -> None:
         self._token = token
+        self._hurry = hurry
         self._before: dict[signal.Signals, Any] = {}
         self.received: int | None = None
 
@@ -44,7 +48,7 @@ class Interrupts:
         return None if self.received is None else 128 + self.received
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.received is not None and number == signal.SIGINT:
+        if self._hurry and self.received is not None and number == signal.SIGINT:
             os._exit(128 + number)
         self.received = self.received or number
         self._token.set()

@@ -15,9 +15,10 @@ import secrets
 import shlex
 import stat
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from agent.wire.handshake import CONTROLLER_NAME
+from agent.wire.record import record
 
 __all__ = ["ControllerKey", "KeyFileError", "create", "default_name", "default_path", "load"]
 
@@ -40,7 +41,7 @@ class KeyFileError(Exception):
         return f"{self.path}: {self.reason}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ControllerKey:
     """A controller's name and its master secret of 32 bytes."""
 

@@ -17,11 +17,12 @@ import shlex
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from agent.wire.codec import decode_json
 from agent.wire.constants import HOST_ID_LENGTH
 from agent.wire.enrolment import MAX_EPOCH, is_epoch, name_fault, parse_hex
+from agent.wire.record import record
 
 __all__ = ["FILE_NAME", "Identity", "Registry", "RegistryError", "load", "replace_file", "update"]
 
@@ -45,7 +46,7 @@ class RegistryError(Exception):
         return f"{self.path}: {self.reason}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Identity:
     """What a host's keys are stretched with: 16 random bytes, and a number that grows with each enrolment."""
 
@@ -53,7 +54,7 @@ class Identity:
     epoch: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Registry:
     """The enrolled hosts and pools, by name."""
 

@@ -8,7 +8,14 @@ from __future__ import annotations
 import enum
 import signal
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from agent.wire.record import record
+
+TYPE_CHECKING = False  # see `controller`
+
+if TYPE_CHECKING:
+    from agent.wire.file_messages import FileStatus  # every command loads this module, and most need no wire
 
 __all__ = [
     "EXIT_CUT_OFF",
@@ -18,6 +25,7 @@ __all__ = [
     "PingResult",
     "Result",
     "Status",
+    "Tally",
     "exit_code",
     "largest_code",
 ]
@@ -76,18 +84,42 @@ _EXIT_CLASS = {
 _WORST_FIRST = (4, 3, 5)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FileResult:
-    """What happened to one file of a push or a pull. `bytes` is the content's size."""
+    """What happened to one file of a push or a pull.
+
+    `bytes` is the content's size; `changes` are words for what changed, such as "content, mode"; `note` is a remark
+    on a file that is fine; `diff` is the text of a difference that was asked for.
+    """
 
     path: str
-    status: Status
+    status: Status | FileStatus
     bytes: int = 0
     sha256: str | None = None
     error: str | None = None
+    changes: str = ""
+    note: str = ""
+    diff: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
+class Tally:
+    """What a push or a pull did on one host, in numbers of files, directories and links.
+
+    `bytes` are those of content that went over the line. `sha256` is the digest of the one file that there was, None
+    when there were more, or none.
+    """
+
+    bytes: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    deleted: int = 0
+    skipped: int = 0
+    failed: int = 0
+    sha256: str | None = None
+
+
+@record
 class Result:
     """The outcome on one host.
 
@@ -95,7 +127,8 @@ class Result:
     ``"SIGKILL"``. `stdout` and `stderr` are the bytes kept, `stdout_bytes` and `stderr_bytes` count all that the
     command wrote, and `truncated` says that the two differ. `started` is seconds since the epoch on this machine's
     clock, None when nothing was started; `elapsed` is in seconds. `error` says why there is no better status;
-    `note` is a remark on a result that stands, such as a pipe that a background process still holds.
+    `note` is a remark on a result that stands, such as a pipe that a background process still holds. `files` and
+    `tally` are those of a push or a pull; `files` may leave out what needs no attention, `tally` counts everything.
     """
 
     host: str
@@ -112,9 +145,10 @@ class Result:
     error: str | None = None
     note: str | None = None
     files: tuple[FileResult, ...] = field(default=())
+    tally: Tally | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PingResult:
     """The outcome of a ping: who answered, or why nobody did.
 

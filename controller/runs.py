@@ -5,9 +5,9 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from agent.wire.record import record
 from controller.cancel import CancelToken
 from controller.client import Observer, Target
 from controller.fanout import fan_out
@@ -61,7 +61,7 @@ class Guard:
                 self._cancel.set()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Plan(Generic[Outcome]):
     """How to get an outcome of each target."""
 
@@ -89,9 +89,14 @@ class Run(Generic[Outcome]):
         self._cancel = cancel
         self._guard = guard
         self._began = time.monotonic()
+        self._begun = False
         self._outcomes: dict[str, Outcome] = {}
 
     def __iter__(self) -> Iterator[Outcome]:
+        if self._begun:
+            # To do it all again on every host is hardly what was meant.
+            raise RuntimeError(f"run {self.id} was done already: what it gave is in its results")
+        self._begun = True
         plan = self._plan
         for outcome in fan_out(plan.targets, plan.work, width=plan.width, cancel=self._cancel, skipped=plan.skipped):
             self._outcomes[outcome.host] = outcome

@@ -6,12 +6,12 @@ that is not known is an error that names its line: a misspelt `conect_timeout` m
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 
+from agent.wire.record import record
 from controller.errors import FleetError
 
 __all__ = ["DEFAULT_MAX_OUTPUT", "Settings", "config_path", "load_settings", "number"]
@@ -22,7 +22,7 @@ _LARGEST_FANOUT = 100_000
 _LONGEST = 365 * 86400.0  # seconds; longer is a slip of the keyboard
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Settings:
     """The settings of every command. Times are in seconds; None means no limit, or a default made elsewhere."""
 
@@ -36,10 +36,10 @@ class Settings:
     color: str = "auto"
 
 
-def number(value: float, *, low: float, high: float, unit: str) -> None:
+def number(value: int, *, low: int, high: int, unit: str) -> None:
     """Check a number that a user gave. Raises ValueError that names the number and the range."""
     if not low <= value <= high:
-        raise ValueError(f"{value:g} is not in {low:g}..{high:g} {unit}".rstrip())
+        raise ValueError(f"{value} is not in {low}..{high} {unit}".rstrip())
 
 
 def _whole(value: object) -> int:
@@ -77,7 +77,8 @@ def read_seconds(value: object) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise ValueError(f"{value!r} is not a number of seconds")
     if not 0 < value <= _LONGEST:
-        raise ValueError(f"{value:g} is not more than 0 and at most {_LONGEST:g} seconds")
+        shown = value if isinstance(value, int) else f"{value:g}"  # not every int fits into a float
+        raise ValueError(f"{shown} is not more than 0 and at most {_LONGEST:.0f} seconds")
     return float(value)
 
 
@@ -166,6 +167,8 @@ def _from_file(path: str, *, required: bool) -> dict[str, object]:
 def _read_key(path: str, text: str, name: str, value: object) -> object:
     where = f"{path}:{_line_of(name, text)}"
     if name not in _READERS:
+        import difflib  # costs start-up time, and is wanted only for this one sentence
+
         close = difflib.get_close_matches(name, _READERS, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(_READERS)}"
         raise FleetError(where, f"unknown key {name!r}", hint)

@@ -23,10 +23,11 @@ def load_inventory(
     refresh_cache: bool = False,
 ) -> Inventory:
     """Return the inventory of `sources`, or with `hosts` (a node set) that of those hosts. Raises FleetError."""
+    stdin = getattr(sys.stdin, "buffer", None)  # a daemon has none, and a test perhaps one for text alone
     try:
         known = None
         if sources:
-            known = load(sources, stdin=sys.stdin.buffer, warn=warn, cache_ttl=cache_ttl, refresh_cache=refresh_cache)
+            known = load(sources, stdin=stdin, warn=warn, cache_ttl=cache_ttl, refresh_cache=refresh_cache)
         if hosts is not None:
             return ad_hoc(hosts, known)
     except InventoryError as error:

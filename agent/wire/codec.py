@@ -16,21 +16,26 @@ import re
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
+from typing import Any, TypeVar
 
+from agent.wire import file_messages as f
 from agent.wire import messages as m
 from agent.wire.constants import (
     CHALLENGE_LENGTH,
     CHALLENGE_MAGIC,
     HELLO_LENGTHS,
     HELLO_MAGIC,
+    MAX_BATCH_PAYLOAD,
     MAX_CONTROL_PAYLOAD,
     MAX_DATA_PAYLOAD,
     MAX_HANDSHAKE_BODY,
+    MAX_INTEGER_DIGITS,
     MAX_RUN_PAYLOAD,
     PROOF_LENGTH,
 )
 
 __all__ = [
+    "DATA",
     "FRAME_TYPES",
     "LIMITS",
     "decode_handshake",
@@ -40,7 +45,7 @@ __all__ = [
     "encode_payload",
 ]
 
-# Type codes are grouped: 0x0_ connection, 0x1_ from the controller, 0x2_ from the agent, 0x3_ either way.
+# Type codes are grouped: 0x0_ connection, 0x1_ from the controller, 0x2_ from the agent, 0x3_ either way, 0x4_ files.
 FRAME_TYPES: dict[int, type[m.Message]] = {
     0x01: m.Ping,
     0x02: m.Pong,
@@ -54,6 +59,20 @@ FRAME_TYPES: dict[int, type[m.Message]] = {
     0x22: m.Exit,
     0x23: m.Window,
     0x30: m.EndOfStream,
+    0x40: f.Push,
+    0x41: f.Pull,
+    0x42: f.Rollback,
+    0x43: f.Entries,
+    0x44: f.Open,
+    0x45: f.Data,
+    0x46: f.Hole,
+    0x47: f.Close,
+    0x48: f.Same,
+    0x49: f.Gone,
+    0x4A: f.Wants,
+    0x4B: f.Old,
+    0x4C: f.Outcomes,
+    0x4D: f.Done,
 }
 
 # The longest payload of each type, in bytes; checked before a byte of it is read.
@@ -63,7 +82,18 @@ LIMITS: dict[type[m.Message], int] = {
     m.Stdin: MAX_DATA_PAYLOAD,
     m.Stdout: MAX_DATA_PAYLOAD,
     m.Stderr: MAX_DATA_PAYLOAD,
+    f.Push: MAX_RUN_PAYLOAD,
+    f.Pull: MAX_RUN_PAYLOAD,
+    f.Entries: MAX_BATCH_PAYLOAD,
+    f.Data: MAX_DATA_PAYLOAD,
+    f.Wants: MAX_BATCH_PAYLOAD,
+    f.Outcomes: MAX_BATCH_PAYLOAD,
 }
+
+# Messages whose payload are the bare bytes.
+DATA = (m.Stdin, m.Stdout, m.Stderr, f.Data)
+# What travels in arrays inside of messages.
+_RECORDS = (f.Entry, f.Want, f.Outcome)
 
 _HELLO = struct.Struct(">4sHHII32s16sB")
 _CHALLENGE = struct.Struct(">4sHI32s")
@@ -71,8 +101,6 @@ _ACCEPTED, _REFUSED = b"\0", b"\1"
 
 # A surrogate that does not stand for a byte (PEP 383) has no meaning here and cannot be encoded anywhere.
 _LONE_SURROGATE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
-
-_MAX_DIGITS = 20  # of an integer in JSON: all that 64 bits can hold
 
 
 # The login's bodies ------------------------------------------------------------------------------------------------
@@ -140,6 +168,8 @@ def _decode_verdict(body: bytes) -> m.Welcome | m.Refusal:
     return m.Welcome(body[1:33], body[33:])
 
 
+_Record = TypeVar("_Record")
+
 _HANDSHAKE_DECODERS: dict[type[m.Message], Callable[[bytes], m.Message]] = {
     m.Hello: _decode_hello,
     m.Challenge: _decode_challenge,
@@ -156,9 +186,9 @@ def decode_handshake(expected: type[m.Message], body: bytes) -> m.Message:
 # Payloads of frames ------------------------------------------------------------------------------------------------
 
 
-def encode_payload(message: m.Message) -> bytes:
+def encode_payload(message: m.Message) -> bytes | memoryview:
     """Return the payload of a message that travels in a frame. Raises ValueError for one that nobody would read."""
-    if isinstance(message, m.Stdout | m.Stderr | m.Stdin):
+    if isinstance(message, DATA):
         return message.data
     # The reader's checks, so that we send nothing that the peer would break the connection over.
     values = {name: check(getattr(message, name), name) for name, _, check in _SCHEMAS[type(message)]}
@@ -167,16 +197,19 @@ def encode_payload(message: m.Message) -> bytes:
 
 def decode_payload(kind: type[m.Message], payload: bytes) -> m.Message:
     """Read the payload of a frame that holds a `kind`. Raises ValueError."""
-    if kind is m.Stdout or kind is m.Stderr or kind is m.Stdin:
+    if issubclass(kind, DATA):
         return kind(payload)
-    values = decode_json(payload)
+    return _make(kind, decode_json(payload))
+
+
+def _make(kind: type[_Record], values: Mapping[str, object]) -> _Record:
     arguments: dict[str, object] = {}
     for name, required, check in _SCHEMAS[kind]:
         if name in values:
             arguments[name] = check(values[name], name)
         elif required:
             raise ValueError(f"no {name!r}")
-    make: Callable[..., m.Message] = kind
+    make: Callable[..., _Record] = kind
     return make(**arguments)
 
 
@@ -207,10 +240,10 @@ def _no_constant(name: str) -> object:
 
 
 def _short_integer(digits: str) -> int:
-    # Reading a number of a million digits takes minutes, and Python's own guard can be switched off from outside.
+    # Python's own guard can be switched off from outside (PYTHONINTMAXSTRDIGITS).
     count = len(digits.removeprefix("-"))
-    if count > _MAX_DIGITS:
-        raise ValueError(f"integer of {count} digits, expected no more than {_MAX_DIGITS}")
+    if count > MAX_INTEGER_DIGITS:
+        raise ValueError(f"integer of {count} digits, expected no more than {MAX_INTEGER_DIGITS}")
     return int(digits)
 
 
@@ -256,6 +289,34 @@ def _string_map(value: object, name: str) -> dict[str, str]:
     return {_string(key, name): _string(item, name) for key, item in value.items()}
 
 
+def _list_of(check: Check) -> Check:
+    def check_all(value: object, name: str) -> tuple[object, ...]:
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"{name!r} is not an array")
+        return tuple([check(item, name) for item in value])
+
+    return check_all
+
+
+def _record_of(kind: type[Any]) -> Check:
+    """Check an object in an array: on its way out it becomes an object without what is default, on its way in a
+    `kind`."""
+    rows = [(spec.name, spec.default) for spec in fields(kind)]
+
+    def check(value: object, name: str) -> object:
+        if isinstance(value, kind):
+            record = {key: item for key, default in rows if (item := getattr(value, key)) != default}
+            for key, _, check_field in _SCHEMAS[kind]:
+                if key in record:
+                    check_field(record[key], key)
+            return record
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{name!r} holds what is no object")
+        return _make(kind, value)
+
+    return check
+
+
 Check = Callable[[object, str], object]
 
 
@@ -279,6 +340,11 @@ _CHECKS: dict[object, Check] = {
     "Mapping[str, str]": _string_map,
     "Stream": _word_of(m.Stream),
     "Reason": _word_of(m.Reason),
+    "Kind": _word_of(f.Kind),
+    "FileStatus": _word_of(f.FileStatus),
+    "tuple[str, ...]": _list_of(_string),
+    "tuple[int, ...]": _list_of(_integer),
+    **{f"tuple[{kind.__name__}, ...]": _list_of(_record_of(kind)) for kind in _RECORDS},
 }
 
 
@@ -286,7 +352,7 @@ def _optional(check: Check) -> Check:
     return lambda value, name: None if value is None else check(value, name)
 
 
-def _schema(kind: type[m.Message]) -> tuple[tuple[str, bool, Check], ...]:
+def _schema(kind: type[Any]) -> tuple[tuple[str, bool, Check], ...]:
     """Return (name, whether it must be there, its check) for each field, from the dataclass itself."""
     rows = []
     for spec in fields(kind):
@@ -297,5 +363,6 @@ def _schema(kind: type[m.Message]) -> tuple[tuple[str, bool, Check], ...]:
     return tuple(rows)
 
 
-_DATA = (m.Stdin, m.Stdout, m.Stderr)
-_SCHEMAS = {kind: _schema(kind) for kind in FRAME_TYPES.values() if kind not in _DATA}
+_SCHEMAS: dict[type[Any], tuple[tuple[str, bool, Check], ...]] = {
+    kind: _schema(kind) for kind in (*FRAME_TYPES.values(), *_RECORDS) if kind not in DATA
+}

@@ -7,7 +7,8 @@ that we send and one that we receive go through the same steps, so that we canno
 ourselves.
 
 The two sides of a running command speak at the same time, so the controller may still send input, its end, or a
-`Cancel` when the agent has just sent `Exit`. The table therefore lets those three pass in READY, where they mean nothing.
+`Cancel` when the agent has just sent `Exit`. The table therefore lets those three pass in READY, where they mean
+nothing.
 
 Beside the state there are the streams: each has a count of bytes and a running SHA-256 on both sides, and its
 `EndOfStream` must agree. `Exit` may not come before both output streams have ended.
@@ -21,6 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from agent.wire import file_messages as f
 from agent.wire import messages as m
 from agent.wire.codec import (
     FRAME_TYPES,
@@ -31,8 +33,10 @@ from agent.wire.codec import (
     encode_payload,
 )
 from agent.wire.constants import STDIN_WINDOW
+from agent.wire.direct import DirectPayload
 from agent.wire.errors import LocalProtocolError, ProtocolError, RemoteProtocolError
-from agent.wire.frames import encode_frame, encode_prefixed, read_frame, read_prefixed
+from agent.wire.frames import encode_prefixed, frame_header, read_frame, read_prefixed
+from agent.wire.record import record
 
 __all__ = ["NEED_DATA", "TABLE", "Closed", "Connection", "NeedData", "Role", "State"]
 
@@ -42,6 +46,9 @@ class Role(enum.Enum):
 
     CONTROLLER = "controller"
     AGENT = "agent"
+
+    # The table is asked for every message, and Enum's own hash is written in Python. Members are singletons.
+    __hash__ = object.__hash__
 
     @property
     def peer(self) -> Role:
@@ -58,7 +65,12 @@ class State(enum.Enum):
     VERDICT = "verdict"
     READY = "ready"
     RUNNING = "running"
+    PUSHING = "pushing"
+    PULLING = "pulling"
+    RESTORING = "restoring"
     CLOSED = "closed"
+
+    __hash__ = object.__hash__
 
 
 class NeedData(enum.Enum):
@@ -67,12 +79,16 @@ class NeedData(enum.Enum):
     NEED_DATA = "need data"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Closed:
     """The peer closed the connection where it may."""
 
 
 NEED_DATA = NeedData.NEED_DATA
+
+# What the two parts in a transfer of files say: the sender is the controller in a push, the agent in a pull.
+_SENDER: tuple[type[m.Message], ...] = (f.Entries, f.Open, f.Data, f.Hole, f.Close, f.Same, f.Gone)
+_RECEIVER: tuple[type[m.Message], ...] = (f.Wants, f.Old, f.Data, f.Outcomes)
 
 # Who may say what, and the state after it. A message that is not here is an error.
 TABLE: dict[Role, dict[State, dict[type[m.Message], State]]] = {
@@ -89,6 +105,11 @@ TABLE: dict[Role, dict[State, dict[type[m.Message], State]]] = {
             m.Stdin: State.READY,
             m.EndOfStream: State.READY,
             m.Cancel: State.READY,
+            f.Push: State.PUSHING,
+            f.Pull: State.PULLING,
+            f.Rollback: State.RESTORING,
+            # Sent before the agent's Error arrived.
+            **dict.fromkeys((*_SENDER, *_RECEIVER, f.Done), State.READY),
         },
         State.RUNNING: {
             m.Ping: State.RUNNING,
@@ -97,6 +118,9 @@ TABLE: dict[Role, dict[State, dict[type[m.Message], State]]] = {
             m.EndOfStream: State.RUNNING,
             m.Cancel: State.RUNNING,
         },
+        State.PUSHING: dict.fromkeys((m.Ping, m.Pong, *_SENDER), State.PUSHING),
+        State.PULLING: {**dict.fromkeys((m.Ping, m.Pong, *_RECEIVER), State.PULLING), f.Done: State.READY},
+        State.RESTORING: dict.fromkeys((m.Ping, m.Pong), State.RESTORING),
         State.CLOSED: {},
     },
     Role.AGENT: {
@@ -114,6 +138,23 @@ TABLE: dict[Role, dict[State, dict[type[m.Message], State]]] = {
             m.Window: State.RUNNING,
             m.Error: State.READY,
             m.Exit: State.READY,
+            m.Goodbye: State.CLOSED,
+        },
+        State.PUSHING: {
+            **dict.fromkeys((m.Ping, m.Pong, *_RECEIVER), State.PUSHING),
+            f.Done: State.READY,
+            m.Error: State.READY,
+            m.Goodbye: State.CLOSED,
+        },
+        State.PULLING: {
+            **dict.fromkeys((m.Ping, m.Pong, *_SENDER), State.PULLING),
+            m.Error: State.READY,
+            m.Goodbye: State.CLOSED,
+        },
+        State.RESTORING: {
+            **dict.fromkeys((m.Ping, m.Pong, f.Outcomes), State.RESTORING),
+            f.Done: State.READY,
+            m.Error: State.READY,
             m.Goodbye: State.CLOSED,
         },
         State.CLOSED: {},
@@ -163,6 +204,7 @@ class Connection:
         self.challenge = b""
         self.stdin_window = 0  # bytes of standard input that may still be sent
         self._buffer = bytearray()
+        self._direct = DirectPayload(_CODES[f.Data])
         self._end_of_input = False
         self._streams: dict[m.Stream, _Tally] = {}
 
@@ -171,10 +213,38 @@ class Connection:
 
     def receive(self, data: bytes | memoryview) -> None:
         """Take bytes from the network. Empty `data` means that the peer has closed its side."""
-        if data:
-            self._buffer += data
-        else:
+        if not data:
             self._end_of_input = True
+            return
+        room = self._direct.room()
+        if room is not None:
+            count = min(len(room), len(data))
+            room[:count] = data[:count]
+            self._direct.received(count)
+            data = data[count:]
+        self._buffer += data
+
+    def room(self) -> memoryview | None:
+        """Return a place for the next bytes from the network, None when there is none better than `receive`.
+
+        Whoever puts bytes there tells `received`. What lies there is a `Data`, and is overwritten by the next one:
+        see `DirectPayload`.
+        """
+        return self._direct.room()
+
+    def received(self, count: int) -> None:
+        """Take the first `count` bytes in `room`, at least one. When `full`, call `next_event` before any more."""
+        self._direct.received(count)
+
+    @property
+    def in_login(self) -> bool:
+        """Whether the peer has not been let in yet: a stranger's bytes are looked at as they come, and not gathered."""
+        return self.state in _LOGIN
+
+    @property
+    def full(self) -> bool:
+        """Whether the place that `room` gave has no more room."""
+        return self._direct.full
 
     def next_event(self) -> m.Message | NeedData | Closed:
         """Return the next message, NEED_DATA when it is not all there, or Closed at the peer's orderly end.
@@ -192,7 +262,7 @@ class Connection:
         if not self._end_of_input:
             return NEED_DATA
         state, self.state = self.state, State.CLOSED
-        if self._buffer:
+        if self._buffer or self._direct.open:
             raise RemoteProtocolError("the connection ended inside a message")
         if state is not State.READY:
             raise RemoteProtocolError(f"the connection ended in state {state.value}")
@@ -200,6 +270,10 @@ class Connection:
 
     def send(self, message: m.Message) -> bytes:
         """Return the bytes of `message`, and take the conversation to the state after it."""
+        return b"".join(self.send_parts(message))
+
+    def send_parts(self, message: m.Message) -> tuple[bytes, bytes | memoryview]:
+        """Do as `send`, and return the bytes in two parts: the second is the payload of a frame, and no copy of it."""
         return self._blaming(LocalProtocolError, lambda: self._write(message))
 
     def end_of(self, stream: m.Stream, held_back: int = 0) -> m.EndOfStream:
@@ -211,21 +285,22 @@ class Connection:
 
     # Reading and writing: the same steps in the opposite order.
 
-    def _write(self, message: m.Message) -> bytes:
+    def _write(self, message: m.Message) -> tuple[bytes, bytes | memoryview]:
         kind = type(message)
         after = self._after(self.role, kind)
+        payload: bytes | memoryview = b""
         if self.state in _LOGIN:
             body = encode_handshake(message)
-            data = encode_prefixed(body)
+            header = encode_prefixed(body)
             self._remember(kind, body)
         else:
             payload = encode_payload(message)
             if len(payload) > LIMITS[kind]:
                 raise ValueError(f"{kind.__name__} of {len(payload)} bytes, expected no more than {LIMITS[kind]}")
-            data = encode_frame(_CODES[kind], payload)
+            header = frame_header(_CODES[kind], payload)
         self._account(self.role, message)
         self.state = after
-        return data
+        return header, payload
 
     def _read_login(self) -> m.Message | None:
         kind = _LOGIN[self.state]
@@ -250,14 +325,21 @@ class Connection:
             raise ValueError(f"the peer spoke in state {self.state.value}, when it was our turn")
 
     def _read_frame(self) -> m.Message | None:
-        frame = read_frame(self._buffer, self._limit)
-        if frame is None:
-            return None
-        code, payload = frame
-        message = decode_payload(FRAME_TYPES[code], payload)
+        if self._direct.open or self._direct.begin(self._buffer, self._limit):
+            if not self._direct.full:
+                return None
+            message: m.Message = f.Data(self._direct.take())
+        else:
+            frame = read_frame(self._buffer, self._limit)
+            if frame is None:
+                return None
+            code, payload = frame
+            message = decode_payload(FRAME_TYPES[code], payload)
         after = self._after(self.role.peer, type(message))
         self._account(self.role.peer, message)
         self.state = after
+        if after is State.READY:
+            self._direct.forget()
         return message
 
     # The rules.

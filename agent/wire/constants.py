@@ -31,6 +31,18 @@ MAX_DATA_PAYLOAD = 256 * 1024
 # may stretch six-fold, and an environment.
 MAX_RUN_PAYLOAD = 1024 * 1024
 MAX_CONTROL_PAYLOAD = 16 * 1024
+# A batch of entries, wants or outcomes. One entry may be 4 KiB of path and as much of a link's target, and JSON may
+# stretch both six-fold.
+MAX_BATCH_PAYLOAD = 256 * 1024
+# Zero bytes in one message: as many as are hashed in some 50 ms, because nothing else is done meanwhile.
+MAX_HOLE = 64 * 1024 * 1024
+# Batches of entries that a sender may have listed without their being settled: enough to hide the way there and back,
+# and few enough to hold in memory.
+MAX_BATCHES = 4
+MAX_BATCH_ENTRIES = 512
+
+# Of an integer in JSON: all that 64 bits can hold. Reading one of a million digits takes minutes.
+MAX_INTEGER_DIGITS = 20
 
 # How much of the standard input may be under way before the agent says that the command has taken some. Without it a
 # command that does not read would block the connection, and `cancel` behind it.

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from agent.wire.codec import decode_json
 from agent.wire.constants import HOST_ID_LENGTH
 from agent.wire.handshake import CONTROLLER_NAME
+from agent.wire.record import record
 
 __all__ = [
     "FORMAT",
@@ -53,7 +54,7 @@ class EnrolmentError(Exception):
         return self.reason
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Enrolment:
     """What one agent must know of one controller.
 

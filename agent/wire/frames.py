@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 from agent.wire.constants import MAX_HANDSHAKE_BODY
 
-__all__ = ["FRAME_HEADER", "encode_frame", "encode_prefixed", "read_frame", "read_prefixed"]
+__all__ = ["FRAME_HEADER", "encode_frame", "encode_prefixed", "frame_header", "read_frame", "read_prefixed"]
 
 FRAME_HEADER = struct.Struct(">IBI")
 _PREFIX = struct.Struct(">H")
@@ -25,7 +25,12 @@ _TYPE_CHECKSUM = [zlib.crc32(bytes([code])) for code in range(256)]
 
 def encode_frame(code: int, payload: bytes) -> bytes:
     """Return the frame of type `code` around `payload`."""
-    return FRAME_HEADER.pack(len(payload), code, zlib.crc32(payload, _TYPE_CHECKSUM[code])) + payload
+    return frame_header(code, payload) + payload
+
+
+def frame_header(code: int, payload: bytes | memoryview) -> bytes:
+    """Return what stands in front of `payload` in a frame of type `code`: for who sends a large one without a copy."""
+    return FRAME_HEADER.pack(len(payload), code, zlib.crc32(payload, _TYPE_CHECKSUM[code]))
 
 
 def read_frame(buffer: bytearray, limit: Callable[[int], int]) -> tuple[int, bytes] | None:

@@ -16,7 +16,9 @@ import hmac
 import re
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from agent.wire.record import record
 
 __all__ = [
     "CONTROLLER_NAME",
@@ -61,7 +63,7 @@ class ManInTheMiddleError(AuthenticationError):
         return f"controller {self.controller} authenticated through another TLS channel: man in the middle"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HostKeys:
     """The three keys of one controller for one host, 32 bytes each."""
 
@@ -70,7 +72,7 @@ class HostKeys:
     server_key: bytes = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Verifier:
     """What an agent keeps: enough to check a controller and to prove itself, not enough to log in anywhere."""
 
@@ -180,5 +182,6 @@ def _sha256(data: bytes) -> bytes:
 
 
 def _xor(left: bytes, right: bytes) -> bytes:
-    # Not as two large integers: those would take a proof without its leading zero bytes for the whole one.
-    return bytes(one ^ other for one, other in zip(left, right, strict=True))
+    if len(left) != len(right):  # large integers would take a proof without its leading zero bytes for the whole one
+        raise ValueError(f"{len(left)} bytes against {len(right)}")
+    return (int.from_bytes(left, "big") ^ int.from_bytes(right, "big")).to_bytes(len(left), "big")

@@ -20,14 +20,20 @@ from agent.wire import messages as m
 from agent.wire.connection import Closed, Connection, NeedData, State
 from agent.wire.constants import DEAD_AFTER, PING_AFTER, STUCK_AFTER
 
-__all__ = ["Link", "LinkError", "PeerSilentError", "Socket", "WriteStuckError"]
+__all__ = ["AnswersUnreadError", "Link", "LinkError", "PeerSilentError", "Socket", "WriteStuckError"]
 
 # One TLS record: SSL_read never returns more, so a larger buffer would only cost memory in every idle connection.
 _READ_SIZE = 16 * 1024
 # Reads in one go before the owner gets to look at its other descriptors.
 _READS_AT_ONCE = 16
+# A payload from this size on, in bytes, is not copied to join what waits: that costs more than a record of its own.
+_WORTH_NO_COPY = 16 * 1024
+# Messages that may wait to be sent. Who produces data waits when there is one; what is left are the answers to a peer
+# that asks and asks and reads none of them, and those would fill our memory within the time of STUCK_AFTER.
+_MAX_WAITING = 1024
 # How often to look at the clock in the login, where nobody pings: the login's own deadline rules there.
 _LOGIN_TICK = 1.0
+_LOGIN_STATES = (State.HELLO, State.CHALLENGE, State.PROOF, State.VERDICT)
 
 
 class Socket(Protocol):
@@ -62,6 +68,13 @@ class WriteStuckError(LinkError):
         return f"the peer has taken nothing for {self.seconds:.0f} s"
 
 
+class AnswersUnreadError(LinkError):
+    """The peer sends questions and takes no answers."""
+
+    def __str__(self) -> str:
+        return "the peer goes on asking and does not read the answers"
+
+
 class Link:
     """The traffic of one connection. Owned by one thread.
 
@@ -80,6 +93,8 @@ class Link:
     ) -> None:
         self.connection = connection
         self._socket = socket
+        # Sockets have it, TLS or not; a script in a test need not.
+        self._receive_into: Callable[[memoryview], int] | None = getattr(socket, "recv_into", None)
         self._would_block = would_block
         self._clock = clock
         self._wall = wall
@@ -96,22 +111,26 @@ class Link:
     def queue(self, message: m.Message) -> None:
         """Hold a message until the next `send` or `flush`: small ones that follow each other share a TLS record.
 
-        Raises LocalProtocolError.
+        Raises LocalProtocolError and AnswersUnreadError.
         """
-        self._held.append(self.connection.send(message))
+        if len(self._outgoing) >= _MAX_WAITING:
+            raise AnswersUnreadError(self._clock() - self._moved)
+        header, payload = self.connection.send_parts(message)
+        if len(payload) < _WORTH_NO_COPY:
+            self._held.append(header + payload)
+        else:
+            self._held.append(header)
+            self._release_held()
+            self._outgoing.append(memoryview(payload))
 
     def send(self, message: m.Message) -> None:
-        """Queue a message and send what there is room for. Raises LocalProtocolError, and what the socket raises."""
+        """Queue a message and send what there is room for. Raises as `queue`, and what the socket raises."""
         self.queue(message)
         self.flush()
 
     def flush(self) -> None:
         """Send what there is room for. Raises what the socket raises."""
-        if self._held:
-            if not self._outgoing:
-                self._moved = self._clock()
-            self._outgoing.append(memoryview(b"".join(self._held)))
-            self._held.clear()
+        self._release_held()
         while self._outgoing:
             data = self._outgoing[0]
             try:
@@ -124,23 +143,60 @@ class Link:
             else:
                 self._outgoing.popleft()
 
-    def read(self) -> Iterator[m.Message | Closed]:
-        """Yield the messages that have come; pings are answered here and not shown.
+    def _release_held(self) -> None:
+        if self._held:
+            if not self._outgoing:
+                self._moved = self._clock()
+            self._outgoing.append(memoryview(b"".join(self._held)))
+            self._held.clear()
 
-        Raises RemoteProtocolError, and what the socket raises.
+    def read(self) -> Iterator[m.Message | Closed]:
+        """Yield the messages that have come; pings are answered here and not shown. Use each before the next one.
+
+        Raises RemoteProtocolError, AnswersUnreadError, and what the socket raises.
         """
         yield from self.events()
+        fault = None
         for _ in range(_READS_AT_ONCE):
             try:
-                data = self._socket.recv(_READ_SIZE)
+                more = self._receive()
             except self._would_block:
-                return
+                break
+            except OSError as error:  # after what came before it
+                fault = error
+                break
             self._heard = self._clock()
             self._pinged = None
+            if not more:
+                break
+            if self.connection.full or self.connection.in_login:
+                yield from self.events()
+        # Looked at together: a large frame comes in sixteen pieces.
+        yield from self.events()
+        if fault is not None:
+            raise fault
+
+    def _receive(self) -> bool:
+        """Receive once. Returns whether that was not the end of input."""
+        room = self.connection.room()
+        if room is None or self._receive_into is None:
+            data = self._socket.recv(_READ_SIZE)
             self.connection.receive(data)
-            yield from self.events()
-            if not data:
-                return
+            return bool(data)
+        filled = 0
+        try:
+            # Again and again, without a look at anything else: one read gives no more than 16 KiB.
+            while filled < len(room) and (count := self._receive_into(room[filled:])):
+                filled += count
+        except self._would_block:
+            if not filled:
+                raise
+            self.connection.received(filled)
+            return True
+        self.connection.received(filled)
+        if filled < len(room):
+            self.connection.receive(b"")
+        return filled == len(room)
 
     def events(self) -> Iterator[m.Message | Closed]:
         """Yield the messages that have been received already."""
@@ -162,12 +218,13 @@ class Link:
         """
         now = self._clock()
         if self._outgoing:
+            self._pinged = None  # an answer was not to be expected; once all is sent the peer is asked anew
             stuck = now - self._moved
             if stuck >= STUCK_AFTER:
                 raise WriteStuckError(stuck)
             return STUCK_AFTER - stuck
         if self._pinged is None:
-            if self.connection.state not in (State.READY, State.RUNNING):
+            if self.connection.state in _LOGIN_STATES:
                 return _LOGIN_TICK
             due = self._heard + PING_AFTER
             if now < due:

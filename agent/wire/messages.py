@@ -5,16 +5,20 @@ affair; which may come when is the table in `connection`.
 
 Strings that stand for bytes of the operating system (a command, a path, an environment) may hold surrogates
 U+DC80..U+DCFF, which stand for the bytes 0x80..0xFF that are not UTF-8 (PEP 383): `os.fsencode` gives them back.
+
+The messages of push and pull are in `file_messages`.
 """
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from agent.wire.constants import HOST_ID_LENGTH, MAX_DATA_PAYLOAD, NONCE_LENGTH, PROOF_LENGTH
+from agent.wire.file_messages import FileMessage
 from agent.wire.handshake import CONTROLLER_NAME
+from agent.wire.record import record
 
 __all__ = [
     "Cancel",
@@ -59,7 +63,7 @@ class Reason(enum.StrEnum):
 # The login ---------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Hello:
     """Controller to agent, first: who wants in, to which host, in which versions of the protocol."""
 
@@ -83,7 +87,7 @@ class Hello:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Challenge:
     """Agent to controller: the version and features of this conversation, and the agent's nonce. The same for all."""
 
@@ -97,7 +101,7 @@ class Challenge:
         _require(0 <= self.features < 2**32, f"features {self.features} out of range")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Proof:
     """Controller to agent: the channel binding it saw, and the proof that it holds the host's key."""
 
@@ -109,7 +113,7 @@ class Proof:
         _require(len(self.binding) == 32 and length == PROOF_LENGTH, f"proof of {length} bytes")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Welcome:
     """Agent to controller: its own proof. `info` is a JSON object; do not read it before `proof` holds."""
 
@@ -120,7 +124,7 @@ class Welcome:
         _require(len(self.proof) == 32, f"proof of {len(self.proof)} bytes")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Refusal:
     """Agent to controller: no. Always the same byte, whatever the reason, and nobody vouches for it."""
 
@@ -128,7 +132,7 @@ class Refusal:
 # At any time after the login ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ping:
     """Either way: are you there? `token` comes back in the `Pong`."""
 
@@ -138,7 +142,7 @@ class Ping:
         _require(0 <= self.token < 2**63, f"token {self.token} out of range")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Pong:
     """Either way: the answer. `time` is the sender's wall clock, in seconds since the epoch."""
 
@@ -150,7 +154,7 @@ class Pong:
         _require(0 <= self.time < 1e12, f"time {self.time} out of range")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Goodbye:
     """Agent to controller: this connection ends now. `code` is for programs, `text` for people."""
 
@@ -161,7 +165,7 @@ class Goodbye:
 # A command ---------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Run:
     """Controller to agent: run this with the shell.
 
@@ -195,7 +199,7 @@ class Run:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Stdin:
     """Controller to agent: bytes for the command's standard input, as many as the window has room for."""
 
@@ -205,7 +209,7 @@ class Stdin:
         _require_data(self.data)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Stdout:
     """Agent to controller: bytes that the command wrote on standard output."""
 
@@ -215,7 +219,7 @@ class Stdout:
         _require_data(self.data)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Stderr:
     """Agent to controller: bytes that the command wrote on standard error."""
 
@@ -225,7 +229,7 @@ class Stderr:
         _require_data(self.data)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EndOfStream:
     """Either way: the stream's last message. A stream without it is cut, however good it looks.
 
@@ -243,7 +247,7 @@ class EndOfStream:
         _require(len(self.sha256) == 64, f"digest of {len(self.sha256)} digits")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Window:
     """Agent to controller: the command took so many more bytes of its standard input; that many may follow."""
 
@@ -253,12 +257,12 @@ class Window:
         _require(0 < self.bytes < 2**31, f"window of {self.bytes} bytes")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Cancel:
     """Controller to agent: end the command and everything that it started."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Exit:
     """Agent to controller: the command is over. Comes after the ends of both output streams.
 
@@ -281,7 +285,7 @@ class Exit:
         _require(0 <= self.elapsed < 1e9, f"elapsed time of {self.elapsed} seconds")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Error:
     """Agent to controller: the request is refused; the connection lives on."""
 
@@ -307,6 +311,7 @@ Message = (
     | Cancel
     | Exit
     | Error
+    | FileMessage
 )
 
 

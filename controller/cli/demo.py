@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import signal
+import shlex
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from controller.cli import options as o
+from controller.cli.keys import fleet_errors
 from controller.cli.look import Look
 from controller.cli.run import Request, carry_out
-from controller.errors import FleetError
+from controller.errors import CancelledError, FleetError
+from controller.results import EXIT_INTERRUPTED
 
 if TYPE_CHECKING:
+    from controller.cancel import CancelToken
     from controller.demo import Demo
 
 _MOST_AGENTS = 100
@@ -41,32 +41,50 @@ def register(app: typer.Typer) -> None:
 
 def demo(command: CommandArgument = None, n: CountOption = 3, keep: KeepOption = None, stop: StopOption = None) -> int:
     """Start agents on this machine's loopback, run a command on them, show the table, stop them."""
-    from controller.demo import Demo, stop_kept
+    from controller.cancel import CancelToken
+    from controller.demo import stop_kept
+    from controller.interrupts import Interrupts
 
     if stop is not None:
         ended = stop_kept(Path(stop))
-        print(f"ended {ended} agents; what they left is in {stop}")
+        o.say(f"ended {ended} agents; what they left is in {stop}")
         return 0
     if not 1 <= n <= _MOST_AGENTS:
         raise FleetError("-n", f"{n} is not in 1..{_MOST_AGENTS}")
     words = command or [_DEFAULT_COMMAND]
     request = Request(words[0] if len(words) == 1 else " ".join(words))
-    with _ending_properly():
-        if keep is None:
-            with tempfile.TemporaryDirectory(prefix="fleet-demo-") as folder, Demo(Path(folder), n) as agents:
-                return _show(agents, request)
-        with Demo(_new_folder(keep), n) as agents:
-            code = _show(agents, request)
-            agents.detach()
-        _say_what_next(keep)
-        return code
+    token = CancelToken()
+    # Signals set the token and interrupt nothing: an agent that was started a moment ago must not be forgotten.
+    with Interrupts(token, hurry=False) as interrupts, fleet_errors():
+        try:
+            code = _demonstrate(n, request, token) if keep is None else _leave_running(n, request, token, keep)
+        except CancelledError:
+            code = EXIT_INTERRUPTED
+    return interrupts.exit_code or code
 
 
-def _show(agents: Demo, request: Request) -> int:
+def _demonstrate(count: int, request: Request, token: CancelToken) -> int:
+    from controller.demo import Demo
+
+    with tempfile.TemporaryDirectory(prefix="fleet-demo-") as folder, Demo(Path(folder), count, token) as agents:
+        return _show(agents, request, token)
+
+
+def _leave_running(count: int, request: Request, token: CancelToken, keep: str) -> int:
+    from controller.demo import Demo
+
+    with Demo(_new_folder(keep), count, token) as agents:
+        code = _show(agents, request, token)
+        agents.detach()
+    _say_what_next(keep)
+    return code
+
+
+def _show(agents: Demo, request: Request, token: CancelToken) -> int:
     from controller.api import Fleet
 
     fleet = Fleet(agents.inventory, key=agents.key)
-    return carry_out(fleet, o.Targets(), request, Look())
+    return carry_out(fleet, o.Targets(), request, Look(), cancel=token)
 
 
 def _new_folder(path: str) -> Path:
@@ -75,7 +93,9 @@ def _new_folder(path: str) -> Path:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if any(folder.iterdir()):
             raise FleetError(
-                path, "is not empty", f"choose another folder, or end what runs there: fleet demo --stop {path}"
+                path,
+                "is not empty",
+                f"choose another folder, or end what runs there: fleet demo --stop {shlex.quote(path)}",
             )
     except OSError as error:
         raise FleetError(path, (error.strerror or str(error)).lower()) from None
@@ -85,23 +105,8 @@ def _new_folder(path: str) -> Path:
 def _say_what_next(folder: str) -> None:
     sys.stderr.write(
         f"the agents keep running; try:\n"
-        f"  . {folder}/env\n"
+        f"  . {shlex.quote(f'{folder}/env')}\n"
         f"  fleet ping\n"
         f"  fleet run uptime\n"
-        f"  fleet demo --stop {folder}\n"
+        f"  fleet demo --stop {shlex.quote(folder)}\n"
     )
-
-
-@contextmanager
-def _ending_properly() -> Iterator[None]:
-    """Have SIGTERM and SIGHUP end us as Ctrl-C does, through the `finally` clauses that stop the agents."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

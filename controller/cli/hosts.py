@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -124,7 +123,7 @@ def _write_list(known: Inventory, chosen: list[Host]) -> None:
     from inventory import as_ansible_list
 
     listed = as_ansible_list(known, only={host.name for host in chosen})
-    sys.stdout.write(json.dumps(listed, indent=4, ensure_ascii=False) + "\n")
+    o.say(json.dumps(listed, indent=4, ensure_ascii=False))
 
 
 def _write_graph(known: Inventory, chosen: list[Host]) -> None:
@@ -132,7 +131,7 @@ def _write_graph(known: Inventory, chosen: list[Host]) -> None:
     from inventory import InventoryError, graph
 
     try:
-        sys.stdout.write(graph(known, only={host.name for host in chosen}) + "\n")
+        o.say(graph(known, only={host.name for host in chosen}))
     except InventoryError as error:
         raise as_fleet_error(error) from None
 
@@ -140,7 +139,7 @@ def _write_graph(known: Inventory, chosen: list[Host]) -> None:
 def _write_folded(chosen: list[Host]) -> None:
     from inventory import fold
 
-    sys.stdout.write(fold(host.name for host in chosen) + "\n")
+    o.say(fold(host.name for host in chosen))
 
 
 def _write_origins(known: Inventory, name: str, when: str, tablefmt: str) -> None:

@@ -39,15 +39,22 @@ def register(app: typer.Typer) -> None:
 
 def init(name: NameOption = None, key: o.KeyOption = None) -> None:
     """Make the controller's key. Whoever has that file is you, on every host: keep it safe, and keep a copy."""
-    import getpass
-
     from controller import keyfile
 
     path = key or load_settings(os.environ).key or keyfile.default_path(os.environ)
-    with _fleet_errors():
-        made = keyfile.create(path, name or keyfile.default_name(getpass.getuser()))
-    print(f"made {path}: the key of controller {made.name}")
+    with fleet_errors():
+        made = keyfile.create(path, name or keyfile.default_name(_login_name()))
+    o.say(f"made {path}: the key of controller {made.name}")
     print("next: fleet enroll HOST -o enrolments", file=sys.stderr)
+
+
+def _login_name() -> str:
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run us as a user without a name; 3.13 says so with an OSError
+        raise FleetError("--name", "there is no login name to take", "fleet init --name NAME") from None
 
 
 def enroll(
@@ -70,15 +77,15 @@ def enroll(
     key_path = key or settings.key or keyfile.default_path(os.environ)
     registry_path = registry or settings.registry or os.path.join(os.path.dirname(key_path), registries.FILE_NAME)
     names = _names(hosts, inventory, limit, exclude, settings)
-    with _fleet_errors():
+    with fleet_errors():
         made = enrolments.enroll(
             keyfile.load(key_path), registry_path, names, pool=pool, out_dir=output_dir, force=force
         )
     for enrolled in made:
         if enrolled.path is None:
-            sys.stdout.write(enrolled.text)
+            o.say(enrolled.text)
         else:
-            print(f"enrolled {enrolled.name} (epoch {enrolled.epoch}): {enrolled.path}")
+            o.say(f"enrolled {enrolled.name} (epoch {enrolled.epoch}): {enrolled.path}")
     if pool is not None:
         print(
             f"note: every host of pool {pool} holds the same keys: root on one of them can pose as any other",
@@ -108,7 +115,7 @@ def _names(
 
 
 @contextmanager
-def _fleet_errors() -> Iterator[None]:
+def fleet_errors() -> Iterator[None]:
     """Put the errors of keys, registries and enrolments in the shape that `main` shows."""
     from controller.enroll import EnrollError
     from controller.keyfile import KeyFileError

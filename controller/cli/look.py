@@ -10,12 +10,18 @@ from typing import TYPE_CHECKING
 from controller.errors import FleetError
 
 if TYPE_CHECKING:
+    from controller.masks import Masks
     from controller.output import Sink, Writer
+    from controller.rows import Query
 
 __all__ = ["Look", "writers"]
 
+# All other ways stand alone.
+_TOGETHER = (["--fold", "--diff"], ["--json", "--columns"], ["--format", "--columns"])
+_MAY_LEAVE_OUT: tuple[list[str], ...] = ([], ["--format"], ["--fold"])
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
     """The options of `fleet run` about results."""
 
@@ -24,29 +30,53 @@ class Look:
     stream: bool = False
     json: bool = False
     jsonl: bool = False
+    fold: bool = False
+    diff: bool = False
+    columns: bool = False
+    mask: tuple[str, ...] = ()
+    mask_host: bool = False
+    mask_time: bool = False
+    mask_number: bool = False
+    sort: str | None = None
+    where: str | None = None
+    top: int | None = None
     quiet: bool = False
     output_dir: str | None = None
     color: str = "auto"
 
     def check(self, hosts: int) -> None:
         """Check that the options go together, and with the number of hosts. Raises FleetError."""
-        chosen = [
-            name
-            for name, given in (
-                ("--format", self.tablefmt is not None),
-                ("--raw", self.raw),
-                ("--stream", self.stream),
-                ("--json", self.json),
-                ("--jsonl", self.jsonl),
-            )
-            if given
-        ]
-        if len(chosen) > 1:
+        chosen = self._ways()
+        if len(chosen) > 1 and chosen not in _TOGETHER:
             raise FleetError(" and ".join(chosen), "results can look only one way at a time")
-        if self.quiet and chosen and chosen != ["--format"]:
+        if self.quiet and chosen not in _MAY_LEAVE_OUT:
             raise FleetError(f"--quiet and {chosen[0]}", "only a table can leave hosts out")
         if self.raw and hosts != 1:
             raise FleetError("--raw", f"shows one host's bytes, and {hosts} hosts match", "try --stream or -o DIR")
+        about_masks = {
+            "--mask": bool(self.mask),
+            "--mask-host": self.mask_host,
+            "--mask-time": self.mask_time,
+            "--mask-number": self.mask_number,
+        }
+        if not (self.fold or self.diff):
+            _refuse(about_masks, "is for --fold and --diff")
+        if not self.columns:
+            about_rows = {"--sort": self.sort, "--where": self.where, "--top": self.top}
+            _refuse({name: value is not None for name, value in about_rows.items()}, "is for --columns")
+
+    def _ways(self) -> list[str]:
+        ways = {
+            "--format": self.tablefmt is not None,
+            "--raw": self.raw,
+            "--stream": self.stream,
+            "--json": self.json,
+            "--jsonl": self.jsonl,
+            "--fold": self.fold,
+            "--diff": self.diff,
+            "--columns": self.columns,
+        }
+        return [name for name, given in ways.items() if given]
 
     @property
     def passes_on(self) -> bool:
@@ -54,7 +84,7 @@ class Look:
         return (self.raw or self.stream) and self.output_dir is None
 
     def sink(self) -> Sink:
-        """Return where results go. Raises FleetError for a folder that cannot be written and an unknown format."""
+        """Return where results go. Raises FleetError for what an option says and nobody can do."""
         from controller.output import OutputError, Tee
         from controller.output.folder import OutputDir
         from controller.render import FormatError
@@ -71,6 +101,8 @@ class Look:
         from controller.output import documents, stream, table
         from controller.render import DEFAULT_FORMAT
 
+        if self.fold or self.diff or self.columns:
+            return self._together(out, err)
         if self.raw:
             return stream.Raw(out, err)
         if self.stream:
@@ -80,6 +112,59 @@ class Look:
         if self.jsonl:
             return documents.JsonLines(out)
         return table.Table(out, err, tablefmt=self.tablefmt or DEFAULT_FORMAT, failures_only=self.quiet)
+
+    def _together(self, out: Writer, err: Writer) -> Sink:
+        """Return what shows hosts together rather than one by one."""
+        from controller.render import DEFAULT_FORMAT
+
+        if self.columns:
+            from controller.output import columns
+
+            query = self._query()
+            if self.json:
+                return columns.ColumnsJson(out, query=query)
+            return columns.Columns(out, err, query=query, tablefmt=self.tablefmt or DEFAULT_FORMAT)
+        masks = self._masks()
+        if self.diff:
+            from controller.output.diff import Diff
+
+            return Diff(out, err, masks=masks)
+        from controller.output.fold import Fold
+
+        return Fold(out, err, masks=masks, failures_only=self.quiet)
+
+    def _masks(self) -> Masks:
+        from controller.masks import MaskError, Masks
+
+        try:
+            return Masks.of(self.mask, host=self.mask_host, time=self.mask_time, number=self.mask_number)
+        except MaskError as error:
+            raise FleetError("--mask", str(error)) from None
+
+    def _query(self) -> Query:
+        from controller.conditions import ConditionError, parse_conditions
+        from controller.rows import Query
+
+        if self.top is not None and self.top < 1:
+            raise FleetError("--top", f"{self.top} is not a number of rows")
+        sort, descending = self.sort, False
+        if sort is not None:
+            column, colon, order = sort.rpartition(":")
+            if colon and order in ("asc", "desc"):
+                sort, descending = column, order == "desc"
+            if not sort.strip():
+                raise FleetError("--sort", f"{self.sort!r} names no column", "--sort COL or --sort COL:desc")
+        try:
+            conditions = () if self.where is None else tuple(parse_conditions(self.where))
+        except ConditionError as error:
+            raise FleetError("--where", str(error), "for example: --where 'Use% > 80 and HOST ~ web'") from None
+        return Query(conditions, sort, descending, self.top)
+
+
+def _refuse(options: dict[str, bool], why: str) -> None:
+    for name, given in options.items():
+        if given:
+            raise FleetError(name, why)
 
 
 def writers(color: str) -> tuple[Writer, Writer]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from agent.wire.record import record
 from controller.errors import FleetError
 from controller.settings import Settings, read_color, read_fanout, read_port, read_seconds, read_ttl
 
@@ -34,6 +34,7 @@ __all__ = [
     "Targets",
     "check",
     "list_hosts",
+    "say",
 ]
 
 _TARGETS = "Which hosts"
@@ -155,7 +156,7 @@ def check(option: str, read: Callable[[object], _Value], value: object | None, d
         raise FleetError(option, str(error)) from None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Targets:
     """The options about which hosts and how to reach them, as they were given; None where they were not."""
 
@@ -225,7 +226,19 @@ def read_color_option(value: str | None, settings: Settings) -> str:
 
 def list_hosts(hosts: list[Host]) -> None:
     """Print names, one a line."""
-    sys.stdout.write("".join(f"{host.name}\n" for host in hosts))
+    say("\n".join(host.name for host in hosts))
+
+
+def say(text: str) -> None:
+    """Write lines of text to standard output; the last newline need not be there.
+
+    Bytes that were no text when they came to us (PEP 383) go out as they were. Raises OutputError and BrokenPipeError.
+    """
+    from controller.output import Writer
+
+    out = Writer(sys.stdout.buffer)
+    out.write(text.removesuffix("\n").encode("utf-8", "surrogateescape") + b"\n")
+    out.flush()
 
 
 def _warn(text: str) -> None:

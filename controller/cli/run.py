@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from agent.wire.record import record
+from controller.cli import look_options as s
 from controller.cli import options as o
 from controller.cli.look import Look
 from controller.errors import FleetError
@@ -17,6 +19,7 @@ from controller.settings import DEFAULT_MAX_OUTPUT, load_settings, number, read_
 
 if TYPE_CHECKING:
     from controller.api import Fleet
+    from controller.cancel import CancelToken
     from controller.output import Sink
     from controller.results import Result
     from controller.runs import Run
@@ -48,23 +51,6 @@ MaxOutputOption = Annotated[
         metavar="BYTES",
         help="Keep so much of each host's stdout and stderr. [default: 16 MiB; no limit with --raw and --stream]",
         rich_help_panel=_SHOW,
-    ),
-]
-FormatOption = Annotated[
-    str | None,
-    typer.Option("--format", metavar="TABLEFMT", help="Any table format of tabulate.", rich_help_panel=_SHOW),
-]
-RawOption = Annotated[bool, typer.Option("--raw", help="One host's bytes as they are.", rich_help_panel=_SHOW)]
-StreamOption = Annotated[
-    bool, typer.Option("--stream", help="Whole lines as they come: 'host: line'.", rich_help_panel=_SHOW)
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document at the end.", rich_help_panel=_SHOW)]
-JsonLinesOption = Annotated[bool, typer.Option("--jsonl", help="A JSON event a line.", rich_help_panel=_SHOW)]
-QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Failures only.", rich_help_panel=_SHOW)]
-OutputDirOption = Annotated[
-    str | None,
-    typer.Option(
-        "-o", "--output-dir", metavar="DIR", help="Also write DIR/HOST.stdout and .stderr.", rich_help_panel=_SHOW
     ),
 ]
 ReturnMaxOption = Annotated[
@@ -108,13 +94,23 @@ def run(
     chdir: ChdirOption = None,
     template: TemplateOption = False,
     dry_run: DryRunOption = False,
-    format_: FormatOption = None,
-    raw: RawOption = False,
-    stream: StreamOption = False,
-    json: JsonOption = False,
-    jsonl: JsonLinesOption = False,
-    quiet: QuietOption = False,
-    output_dir: OutputDirOption = None,
+    format_: s.FormatOption = None,
+    fold: s.FoldOption = False,
+    diff: s.DiffOption = False,
+    mask: s.MaskOption = None,
+    mask_host: s.MaskHostOption = False,
+    mask_time: s.MaskTimeOption = False,
+    mask_number: s.MaskNumberOption = False,
+    columns: s.ColumnsOption = False,
+    sort: s.SortOption = None,
+    where: s.WhereOption = None,
+    top: s.TopOption = None,
+    raw: s.RawOption = False,
+    stream: s.StreamOption = False,
+    json: s.JsonOption = False,
+    jsonl: s.JsonLinesOption = False,
+    quiet: s.QuietOption = False,
+    output_dir: s.OutputDirOption = None,
     max_output: MaxOutputOption = None,
     return_max: ReturnMaxOption = False,
     color: o.ColorOption = None,
@@ -129,7 +125,26 @@ def run(
         inventory, limit, hosts, exclude, fanout, connect_timeout, port, key, registry, cache_ttl, refresh_cache
     )
     line = command[0] if len(command) == 1 else " ".join(command)
-    look = Look(format_, raw, stream, json, jsonl, quiet, output_dir, o.read_color_option(color, settings))
+    look = Look(
+        tablefmt=format_,
+        raw=raw,
+        stream=stream,
+        json=json,
+        jsonl=jsonl,
+        fold=fold,
+        diff=diff,
+        columns=columns,
+        mask=tuple(mask or ()),
+        mask_host=mask_host,
+        mask_time=mask_time,
+        mask_number=mask_number,
+        sort=sort,
+        where=where,
+        top=top,
+        quiet=quiet,
+        output_dir=output_dir,
+        color=o.read_color_option(color, settings),
+    )
     request = Request(
         line,
         timeout=o.check("--timeout", read_seconds, timeout, settings.timeout),
@@ -150,7 +165,7 @@ def run(
     return carry_out(targets.fleet(known, settings), targets, request, look, return_max=return_max)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Request:
     """What is to be run. Checked when it is made: nothing that no host can run gets further."""
 
@@ -170,7 +185,7 @@ def _show_commands(request: Request, hosts: list[Host]) -> None:
     from controller.targets import fill_command
 
     commands = [fill_command(request.command, host) if request.template else request.command for host in hosts]
-    sys.stdout.writelines(f"{host.name}: {command}\n" for host, command in zip(hosts, commands, strict=True))
+    o.say("\n".join(f"{host.name}: {command}" for host, command in zip(hosts, commands, strict=True)))
 
 
 def _environment(pairs: list[str]) -> dict[str, str]:
@@ -192,16 +207,27 @@ def _max_output(value: int | None, look: Look) -> int | None:
     return o.check("--max-output", read, value, None if look.passes_on else DEFAULT_MAX_OUTPUT)
 
 
-def carry_out(fleet: Fleet, targets: o.Targets, request: Request, look: Look, *, return_max: bool = False) -> int:
-    """Run it, show it, and return the exit code."""
+def carry_out(
+    fleet: Fleet,
+    targets: o.Targets,
+    request: Request,
+    look: Look,
+    *,
+    return_max: bool = False,
+    cancel: CancelToken | None = None,
+) -> int:
+    """Run it, show it, and return the exit code.
+
+    Who gives a `cancel` of its own has something to clear away after us, so Ctrl-C twice does not leave at once.
+    """
     from controller.cancel import CancelToken
     from controller.interrupts import Interrupts
-    from controller.output import OutputError
+    from controller.output import OutputError, silence
     from controller.results import largest_code
     from controller.stdout_watch import StdoutWatch
 
     sink = look.sink()
-    token = CancelToken()
+    token = cancel or CancelToken()
     going = fleet.run(
         request.command,
         limit=targets.limit or (),
@@ -215,34 +241,30 @@ def carry_out(fleet: Fleet, targets: o.Targets, request: Request, look: Look, *,
         keep=sink.keeps,
         cancel=token,
     )
-    failure: OutputError | None = None
-    with Interrupts(token) as interrupts, StdoutWatch(sys.stdout.fileno(), token) as watch:
+    failures: list[OutputError] = []
+    with Interrupts(token, hurry=cancel is None) as interrupts, StdoutWatch(sys.stdout.fileno(), token) as watch:
         try:
             for result in going:
                 watch.check()
                 sink.end(result)
         except OutputError as error:
-            failure = error
+            failures.append(error)
         watch.check()
         code = interrupts.exit_code or (largest_code(going.results) if return_max else going.exit_code)
-        if failure is not None:
-            # What could not be written is lost, whatever the hosts said: that is no success.
-            _complain(failure)
-            code = code or EXIT_CUT_OFF
-        _finish(sink, going, code)
+        if failures:
+            code = code or EXIT_CUT_OFF  # what could not be written is lost, whatever the hosts said
+        try:
+            _finish(sink, going, code)
+        except OutputError as error:
+            failures.append(error)
+    if failures:
+        silence(sys.stdout.buffer)  # the interpreter would try once more at exit, and complain in its own words
+        raise FleetError("output", str(failures[0]), exit_code=code or EXIT_CUT_OFF)
     return code
 
 
 def _finish(sink: Sink, going: Run[Result], code: int) -> None:
-    from controller.output import OutputError, RunInfo
+    from controller.output import RunInfo
 
     results = going.results
-    info = RunInfo(going.id, going.command, going.started, going.elapsed, code, len(results))
-    try:
-        sink.finish(info, results)
-    except OutputError as error:
-        raise FleetError("output", str(error), exit_code=code or EXIT_CUT_OFF) from None
-
-
-def _complain(error: Exception) -> None:
-    sys.stderr.write(f"fleet: output: {error}\n")
+    sink.finish(RunInfo(going.id, going.command, going.started, going.elapsed, code, len(results)), results)

@@ -1,8 +1,9 @@
 """The ways in which results can look, one sink for each.
 
 What every command needs is here; a command takes the ways themselves from their modules, so that it loads the one it
-shows and no other: `table.Table` (the default), `stream.Stream` and `stream.Raw`, `documents.Json` and
-`documents.JsonLines`, `folder.OutputDir`; `listing` for `fleet hosts` and `fleet ping`.
+shows and no other: `table.Table` (the default), `fold.Fold`, `diff.Diff`, `columns.Columns` and `columns.ColumnsJson`,
+`stream.Stream` and `stream.Raw`, `documents.Json` and `documents.JsonLines`, `folder.OutputDir`; `listing` for
+`fleet hosts` and `fleet ping`.
 
 No sink touches the standard streams; each gets a `Writer` for where it writes.
 """

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import BinaryIO
 
+from agent.wire.record import record
 from controller.results import Status
 
 __all__ = ["Colour", "ColourWhen", "Style"]
@@ -38,7 +38,7 @@ class Style(enum.Enum):
 _STYLE_OF_CLASS = {0: Style.GOOD, 5: Style.FAILED, 3: Style.CUT_OFF, 4: Style.UNREACHED}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Colour:
     """The colour policy of one stream."""
 

@@ -17,7 +17,7 @@ from controller.output.writer import Writer
 from controller.results import FileResult, Result
 from controller.text import settled
 
-__all__ = ["Json", "JsonLines", "encode", "result_object"]
+__all__ = ["Json", "JsonLines", "encode", "result_object", "run_object", "summary_object"]
 
 Object: TypeAlias = dict[str, object]
 
@@ -50,22 +50,27 @@ def result_object(result: Result) -> Object:
     }
     if result.note is not None:
         made["note"] = result.note
-    if result.files:
+    if result.tally is not None:
+        made["bytes"] = result.tally.bytes
+    if result.files or result.tally is not None:
         made["files"] = [_file_object(file) for file in result.files]
     return made
 
 
 def _file_object(file: FileResult) -> Object:
-    return {
+    made: Object = {
         "path": file.path,
         "status": file.status.value,
         "bytes": file.bytes,
         "sha256": file.sha256,
         "error": file.error,
     }
+    made.update({key: text for key in ("changes", "note", "diff") if (text := getattr(file, key))})
+    return made
 
 
-def _run_object(run: RunInfo) -> Object:
+def run_object(run: RunInfo) -> Object:
+    """Return a run in the keys users rely on."""
     return {
         "id": run.id,
         "command": run.command,
@@ -75,7 +80,8 @@ def _run_object(run: RunInfo) -> Object:
     }
 
 
-def _summary_object(results: Sequence[Result]) -> Object:
+def summary_object(results: Sequence[Result]) -> Object:
+    """Return how many hosts have each status."""
     return {status.value: number for status, number in counts(results).items()}
 
 
@@ -112,9 +118,7 @@ class Json:
 
     def finish(self, run: RunInfo, results: Sequence[Result]) -> None:
         """Write the document: the run, the summary, and a line for each result."""
-        self._out.write(
-            b'{"run": %b,\n "summary": %b,\n' % (encode(_run_object(run)), encode(_summary_object(results)))
-        )
+        self._out.write(b'{"run": %b,\n "summary": %b,\n' % (encode(run_object(run)), encode(summary_object(results))))
         self._out.write(b' "results": [')
         for number, result in enumerate(results):
             self._out.write(b",\n  " if number else b"\n  ")
@@ -162,7 +166,7 @@ class JsonLines:
     def finish(self, run: RunInfo, results: Sequence[Result]) -> None:
         """Tell of the whole run."""
         with self._lock:
-            self._event("summary", None, run=_run_object(run), summary=_summary_object(results))
+            self._event("summary", None, run=run_object(run), summary=summary_object(results))
 
     def _output(self, stream: str, host: str, data: bytes) -> None:
         with self._lock:

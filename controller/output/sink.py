@@ -9,15 +9,15 @@ OutputError (stop, and say why).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
+from agent.wire.record import record
 from controller.results import Result
 
 __all__ = ["RunInfo", "Sink", "Tee"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RunInfo:
     """A whole run. `started` is seconds since the epoch, `elapsed` seconds, `hosts` how many were asked for."""
 

@@ -8,10 +8,11 @@ piece. All other formats need every cell at once and cost some copies of the out
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
+from agent.wire.record import record
 from controller.output.colour import Style
 from controller.output.sink import RunInfo
+from controller.output.width import fitted_lines
 from controller.output.words import summary, truncation
 from controller.output.writer import Writer
 from controller.render import DEFAULT_FORMAT, check_format, frame, table
@@ -22,10 +23,11 @@ __all__ = ["Table"]
 
 _HEADERS = ("HOST", "STATUS", "RC", "TIME", "OUTPUT")
 _PIECE = 64 * 1024  # bytes; larger buffers are fresh pages from the kernel each time, and slower
+_NARROWEST = 20  # columns; an output that had less would be cut to nothing, so the terminal wraps it
 _ERROR_MARK = "! "  # before each line of standard error, as in `host! line` of a stream
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Part:
     """A block of lines in an OUTPUT cell. `ours` are our own words, harmless already."""
 
@@ -39,6 +41,7 @@ class Table:
 
     In OUTPUT stands standard output, then standard error with ``! `` before each line; blank lines and blanks at the
     ends go, as with tabulate. What `fleet` itself has to say stands in brackets: ``[error: connection refused]``.
+    On a terminal, and nowhere else, lines of OUTPUT that are too long for it end in an ellipsis.
     """
 
     keeps = True
@@ -80,10 +83,13 @@ class Table:
     def _write_rows(self, results: Sequence[Result]) -> None:
         layout = frame(_HEADERS, [self._cells(result) for result in results])
         self._out.write(self._out.colour.paint(layout.header, Style.HEADING).encode() + b"\n")
+        width = self._out.width
+        room = None if width is None else max(_NARROWEST, width - layout.indent)
         for result, prefix in zip(results, layout.prefixes, strict=True):
             cell = _Cell(self._out, prefix, layout.indent)
             for part in _parts(result):
-                cell.add(_pieces(part, harmless=self._out.terminal), part.mark)
+                pieces = _pieces(part, harmless=self._out.terminal)
+                cell.add(pieces if room is None else fitted_lines(pieces, room - len(part.mark)), part.mark)
             cell.end()
 
     def _write_whole(self, results: Sequence[Result]) -> None:

@@ -37,17 +37,35 @@ class OutputError(Exception):
 class Writer:
     """One of the streams that results or messages go to.
 
-    `terminal` says that a person looks at it, so text from hosts has to be made harmless. `name` stands in errors.
+    `terminal` says that a person looks at it, so text from hosts has to be made harmless. `width` is that of the
+    terminal, when it is not to be asked. `name` stands in errors.
     """
 
     def __init__(
-        self, stream: BinaryIO, *, name: str = "standard output", colour: Colour = _PLAIN, terminal: bool | None = None
+        self,
+        stream: BinaryIO,
+        *,
+        name: str = "standard output",
+        colour: Colour = _PLAIN,
+        terminal: bool | None = None,
+        width: int | None = None,
     ) -> None:
         self._stream = stream
         self._closed = False
+        self._width = width
         self.name = name
         self.colour = colour
         self.terminal = stream.isatty() if terminal is None else terminal
+
+    @property
+    def width(self) -> int | None:
+        """Return how many columns the terminal has now; None for all that is no terminal, or does not know."""
+        if self._width is not None or not self.terminal:
+            return self._width
+        try:
+            return os.get_terminal_size(self._stream.fileno()).columns or None
+        except OSError:
+            return None
 
     def write(self, data: bytes | memoryview) -> None:
         """Hand all of `data` to the stream, waiting for a slow reader.

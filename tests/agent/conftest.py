@@ -19,7 +19,7 @@ from agent import cgroups
 from agent.runner import Command, Job, Outcome, Runner
 
 PATIENCE = 20.0  # seconds; reached only by a test that fails
-ENVIRONMENT = {"PATH": os.environ["PATH"]}
+ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,14 +174,22 @@ def stranger() -> int | None:
     return 61_000 + os.getpid() % 4000 if os.geteuid() == 0 else None
 
 
+@pytest.fixture
+def home() -> Path:
+    """Return the directory of our own cgroup if we may make others in it."""
+    directory = cgroups.own_directory()
+    if directory is None or not os.access(directory, os.W_OK):
+        pytest.skip("no cgroup v2 here in which we may make another")
+    return directory
+
+
 @pytest.fixture(params=["cgroup", "tree", "ordinary user"])
 def everywhere(
     request: pytest.FixtureRequest, commands: Commands, stranger: int | None
 ) -> Callable[[Callable[[Runner], None]], None]:
     """Return a function that runs a scenario with a new runner: with cgroups, without, and as an ordinary user."""
-    home = cgroups.own_directory()
-    if request.param == "cgroup" and (home is None or not os.access(home, os.W_OK)):
-        pytest.skip("no cgroup v2 here in which we may make another")
+    if request.param == "cgroup":
+        request.getfixturevalue("home")
 
     def run(scenario: Callable[[Runner], None]) -> None:
         def with_runner() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from agent import certificate
-from agent.certificate import Certificate, make_certificate
+from agent.certificate import Certificate, make_certificate, random_below
 
 # NIST P-256 test vectors for k * G (NSA, "Mathematical routines for the NIST prime elliptic curves", and small k).
 MULTIPLES = [
@@ -113,3 +113,9 @@ def test_openssl_reads_and_verifies_it(tmp_path: Path) -> None:
     assert openssl("verify", "-CAfile", path, path) == f"{path}: OK\n"  # its own signature holds
     assert openssl("x509", "-in", path, "-noout", "-pubkey") == openssl("pkey", "-in", path, "-pubout")
     openssl("ec", "-in", path, "-noout", "-check")
+
+
+def test_a_random_number_is_below_its_limit_and_every_one_of_them_comes() -> None:
+    assert {random_below(3) for _ in range(200)} == {0, 1, 2}
+    assert random_below(1) == 0
+    assert all(random_below(2**126 + 1) <= 2**126 for _ in range(100))

@@ -302,3 +302,17 @@ def test_the_one_file_serves_until_sigterm(pyz: Path, home: Path, tmp_path: Path
             assert process.wait() == -signal.SIGTERM
         finally:
             process.kill()
+
+
+def test_closed_standard_streams_are_not_given_to_others(tmp_path: Path) -> None:
+    program = """\
+import os, sys
+from agent import cli
+cli.main(["version"])
+taken = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT)
+os.write(taken, str(taken).encode())
+"""
+    found = tmp_path / "found"
+    command = ["/bin/sh", "-c", 'exec "$0" -c "$1" "$2" <&- >&- 2>&-', sys.executable, program, str(found)]
+    subprocess.run(command, check=False)
+    assert int(found.read_text()) > 2

@@ -9,13 +9,15 @@ import resource
 import select
 import signal
 import stat
+import subprocess
 import threading
 import time
 
 import pytest
 
 from agent import runner as module
-from agent.runner import Command, Job, Outcome, RunnerError
+from agent.orders import send_run
+from agent.runner import Command, Outcome, RunnerError
 
 NOT_DEADLY = {signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH}
 STOPPING = {signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}
@@ -40,8 +42,8 @@ def open_descriptors():
 
 
 def test_the_two_outputs_and_the_code(runner, commands):
-    finished = commands.run(runner, "echo out; echo err >&2; exit 3")
-    assert (finished.stdout, finished.stderr) == (b"out\n", b"err\n")
+    finished = commands.run(runner, "head -c 5000000 /dev/zero; echo err >&2; exit 3")
+    assert (finished.stdout, finished.stderr) == (bytes(5_000_000), b"err\n")
     assert finished.outcome == Outcome(3, None)
 
 
@@ -67,16 +69,12 @@ def test_the_end_of_the_shell_counts_not_that_of_its_pipes(runner, commands):
     job.close()
 
 
-def test_large_output_is_whole(runner, commands):
-    assert len(commands.run(runner, "head -c 5000000 /dev/zero").stdout) == 5_000_000
-
-
 def test_input_reaches_the_command_and_has_an_end(runner, commands):
     job = runner.run(commands.shell("cat; echo end", stdin=True))
     os.write(job.stdin, b"a\0b\n")
     job.close_stdin()
-    assert job.stdin is None
     job.close_stdin()
+    assert job.stdin is None
     assert commands.finish(job).stdout == b"a\0b\nend\n"
 
 
@@ -99,65 +97,11 @@ def test_our_pipes_never_block(runner, commands):
 
 
 def test_pipes_stay_small_where_large_ones_are_refused(runner, commands, monkeypatch):
-    monkeypatch.setattr(module, "_PIPE_SIZE", 1 << 40)
+    monkeypatch.setattr(module, "_PIPE_SIZE", 0xFFFF_FFFF)
     assert commands.run(runner, "echo hi").stdout == b"hi\n"
 
 
-# What a command finds around it
-
-
-def test_a_command_starts_clean_whatever_the_agent_was_given(child, commands):
-    """Ignored and blocked signals, limits and descriptors are inherited through exec: a command must not see ours."""
-
-    def scenario():
-        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGCHLD):
-            signal.signal(number, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_SETMASK, {signal.SIGTERM, signal.SIGINT, signal.SIGALRM})
-        os.umask(0o077)
-        limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(200, limit), most))
-        kept = [os.dup2(1, fd) for fd in (50, 51)]
-        runner = commands.start()
-        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, most))
-        status = "grep -E 'Sig(Blk|Ign)' /proc/self/status; umask; ulimit -n"
-        text = f"{status}; ls /proc/self/fd; pwd; ps -o sid= -p $$; echo $$"
-        lines = commands.run(runner, text).stdout.decode().split()
-        runner.close()
-        assert lines[:4] == ["SigBlk:", "0" * 16, "SigIgn:", "0" * 16]
-        assert lines[4:6] == ["0022", str(min(200, limit))]
-        assert lines[6:11] == ["0", "1", "2", "3", "/"]  # 3 is the directory that ls reads
-        assert lines[11] == lines[12], "a session of its own"
-        assert kept
-
-    child(scenario)
-
-
-def test_a_command_gets_this_environment_and_no_other(runner, commands):
-    environment = {"PATH": os.environ["PATH"], "A": "b c", "NOT_UTF8": os.fsdecode(b"\xff\xfe")}
-    job = runner.run(Command(("/usr/bin/env", "-0"), environment, "/"))
-    found = commands.finish(job).stdout.split(b"\0")[:-1]
-    assert sorted(found) == sorted(os.fsencode(f"{name}={value}") for name, value in environment.items())
-
-
-def test_a_command_starts_in_its_directory(runner, commands, tmp_path):
-    job = runner.run(Command(("/bin/pwd",), {}, str(tmp_path)))
-    assert commands.finish(job).stdout == os.fsencode(tmp_path) + b"\n"
-
-
-def test_arguments_are_bytes(runner, commands):
-    odd = bytes(range(1, 256))
-    job = runner.run(Command(("/usr/bin/printf", "%s", os.fsdecode(odd)), {}, "/"))
-    assert commands.finish(job).stdout == odd
-
-
-def test_the_longest_command_that_linux_takes(runner, commands):
-    limit = 32 * resource.getpagesize() - 1
-    text = "echo \x01\u20ac #"
-    text += "\x01" * (limit - len(text.encode()))
-    assert commands.run(runner, text).stdout == "\x01\u20ac\n".encode()
-    finished = commands.run(runner, text + "#")
-    assert finished.outcome == Outcome(None, None, f"the command is too long: {limit + 1} bytes, at most {limit}")
-    assert commands.run(runner, "echo hi").stdout == b"hi\n"
+# What cannot start
 
 
 @pytest.mark.parametrize(
@@ -176,41 +120,6 @@ def test_a_command_that_cannot_start_says_why_and_the_next_one_runs(runner, comm
     assert finished.outcome == Outcome(None, None, error)
     assert (finished.stdout, finished.stderr) == (b"", b"")
     assert worker_of(runner, commands) == worker
-
-
-# What is left in the background
-
-
-@pytest.mark.parametrize("text", ["sleep 1000.{m} & echo $!", "(setsid sh -c 'sleep 1000.{m} & echo $!' &) | cat"])
-def test_a_background_process_outlives_its_command_and_the_runner(commands, mark, text):
-    runner = commands.start()
-    text = text.format(m=mark).replace("| cat", "| head -n 1")
-    finished = commands.run(runner, text)
-    assert finished.outcome == Outcome(0, None, None, 1)
-    runner.close()
-    pid = int(finished.stdout)
-    assert len(commands.with_mark(mark)) == 1
-    handle = os.pidfd_open(pid)
-    assert not commands.readable(handle, 0)
-    os.kill(pid, signal.SIGKILL)
-    commands.gone(handle)
-
-
-def test_a_worker_with_something_in_the_background_takes_no_other_command(runner, commands, mark):
-    first = commands.run(runner, f"sleep 1000.{mark} & echo $PPID")
-    handle = os.pidfd_open(worker) if os.path.exists(f"/proc/{(worker := int(first.stdout))}") else None
-    assert worker_of(runner, commands) != worker
-    if handle is not None:
-        commands.gone(handle)
-
-
-def test_a_kill_after_the_end_does_not_reach_what_was_left(runner, commands, mark):
-    job = runner.run(commands.shell(f"sleep 1000.{mark} &"))
-    assert commands.outcome(job).left == 1
-    job.kill(0)
-    job.close()
-    assert worker_of(runner, commands)
-    assert len(commands.with_mark(mark)) == 1
 
 
 # Killing
@@ -246,6 +155,8 @@ def test_a_command_that_kills_its_worker_is_killed_too(everywhere, commands, mar
         text = f"sleep 1000.{mark} & sleep 1000.{mark} & echo up; read go; kill -9 $PPID; sleep 1000.{mark}; :"
         job = runner.run(commands.shell(text, stdin=True))
         assert commands.line(job) == "up"
+        while job._worker.session is None:
+            assert commands.readable(job.fileno()) and job.poll() is None
         os.write(job.stdin, b"go\n")
         assert commands.outcome(job) == Outcome(None, signal.SIGKILL)
         assert commands.readable(job.stdout) and os.read(job.stdout, 1) == b""  # nobody holds it: all are dead
@@ -256,33 +167,47 @@ def test_a_command_that_kills_its_worker_is_killed_too(everywhere, commands, mar
     everywhere(scenario)
 
 
+def test_a_worker_that_dies_while_it_is_woken_is_no_error(runner, commands):
+    """Its number may even belong to somebody else by then."""
+    job = runner.run(commands.shell("echo up; read go", stdin=True))
+    assert commands.line(job) == "up"
+    assert job.poll() is None
+    with subprocess.Popen(["/bin/true"]) as gone:
+        pass
+    job._worker.pid = gone.pid
+    job.kill(0)
+    assert commands.outcome(job).signal is not None
+    job.close()
+
+
 def test_a_command_that_stops_its_worker_can_be_killed(runner, commands, mark):
     job = runner.run(commands.shell(f"kill -STOP $PPID; echo up; sleep 1000.{mark}; :"))
     assert commands.line(job) == "up"
-    while job.poll() is None and job._worker.started is None:
-        assert commands.readable(job.fileno())
     job.kill(0)
     assert commands.outcome(job).signal is not None
     assert commands.with_mark(mark) == []
     job.close()
 
 
-def test_nothing_is_left_when_the_agent_is_killed(commands, mark, tmp_path):
+@pytest.mark.parametrize("stop", [":", "kill -STOP $PPID"], ids=["", "worker stopped"])
+def test_nothing_is_left_when_the_agent_is_killed(commands, mark, tmp_path, stop):
     os.mkfifo(tmp_path / "alive")
     alive = os.open(tmp_path / "alive", os.O_RDONLY | os.O_NONBLOCK)
-    tree = f"exec 9>{tmp_path}/alive; trap '' TERM; setsid sleep 1000.{mark} & echo up >&9; sleep 1000.{mark}; :"
+    tree = (
+        f"exec 9>{tmp_path}/alive; trap '' TERM; setsid sleep 1000.{mark} & {stop}; echo up >&9; sleep 1000.{mark}; :"
+    )
     reading, writing = os.pipe()
     agent = os.fork()
     if agent == 0:
         runner = commands.start()
-        spawner = spawner_of(runner, commands)  # its worker stays idle or takes the job
+        number = spawner_of(runner, commands)  # its worker stays idle or takes the job
         job = runner.run(commands.shell(tree))
-        os.write(writing, f"{spawner}\n".encode())
+        os.write(writing, f"{number}\n".encode())
         select.select([job.fileno()], [], [], 0)
         signal.pause()
     os.close(writing)
     with open(reading) as file:
-        spawner = os.pidfd_open(int(file.readline()))
+        handle = os.pidfd_open(int(file.readline()))
     assert commands.readable(alive) and os.read(alive, 3) == b"up\n"
     os.kill(agent, signal.SIGKILL)
     os.waitpid(agent, 0)
@@ -290,7 +215,7 @@ def test_nothing_is_left_when_the_agent_is_killed(commands, mark, tmp_path):
     assert commands.readable(alive) and os.read(alive, 1) == b""
     assert time.monotonic() - began < 5
     assert commands.with_mark(mark) == []
-    commands.gone(spawner)
+    commands.gone(handle)
     os.close(alive)
 
 
@@ -307,19 +232,20 @@ def test_no_worker_before_the_first_command_then_one_for_all(runner, commands):
     assert len(workers) == 1
 
 
-def test_at_most_sixteen_idle_workers_are_kept(runner, commands):
-    jobs = [runner.run(commands.shell("echo $PPID; read go", stdin=True)) for _ in range(19)]
+def test_only_so_many_idle_workers_are_kept(runner, commands, monkeypatch):
+    monkeypatch.setattr(module, "_MAX_IDLE", 4)
+    jobs = [runner.run(commands.shell("echo $PPID; read go", stdin=True)) for _ in range(7)]
     workers = [int(commands.line(job)) for job in jobs]
-    assert len(set(workers)) == 19
+    assert len(set(workers)) == 7
     handles = [os.pidfd_open(worker) for worker in workers]
     for job in jobs:
         job.close_stdin()
         assert commands.outcome(job) == Outcome(1, None)
         job.close()
-    for handle in handles[16:]:
+    for handle in handles[4:]:
         commands.gone(handle)
-    assert not any(commands.readable(handle, 0) for handle in handles[:16])
-    for handle in handles[:16]:
+    assert not any(commands.readable(handle, 0) for handle in handles[:4])
+    for handle in handles[:4]:
         os.close(handle)
 
 
@@ -350,7 +276,7 @@ def test_a_worker_that_dies_before_it_starts_the_command(runner, commands):
     job = runner.run(commands.shell("echo hi"))
     os.kill(worker, signal.SIGKILL)
     commands.gone(handle)
-    assert commands.outcome(job) == Outcome(None, None, "the worker died before it started the command")
+    assert commands.outcome(job) == Outcome(None, None, "the worker died, perhaps before it started the command")
     job.close()
     assert commands.run(runner, "echo hi").stdout == b"hi\n"
 
@@ -375,49 +301,60 @@ def test_threads_share_a_runner(runner, commands):
 # When something is missing
 
 
-def test_too_few_descriptors_is_an_error_that_leaves_none_open(child, commands):
-    """Whatever the step at which they run out, from the first pipe to the channel of a new worker."""
+@pytest.mark.parametrize(
+    ("idle", "last_step"), [(0, "make a channel to a worker"), (1, "hand over the command")], ids=["first", "next"]
+)
+def test_too_few_descriptors_is_an_error_that_leaves_none_open(child, commands, idle, last_step):
+    """At whatever step they run out."""
 
     def scenario():
         runner = commands.start()
+        for _ in range(idle):
+            commands.run(runner, "true")
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        before = open_descriptors()
         highest = max(int(name) for name in os.listdir("/proc/self/fd"))
-        while os.dup(1) <= highest:
-            pass  # no holes: the limit counts numbers
-        used = highest + 2
+        fillers = [os.dup(1)]
+        while fillers[-1] <= highest:
+            fillers.append(os.dup(1))  # no holes: the limit counts numbers
         errors = []
-        for free in range(14):
-            before = open_descriptors()
-            resource.setrlimit(resource.RLIMIT_NOFILE, (used + free, most))
-            job = None
-            try:
-                job = runner.run(commands.shell("true", stdin=True))
-            except RunnerError as problem:
-                errors.append(str(problem))
-            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-            if isinstance(job, Job):
-                assert commands.finish(job).outcome == Outcome(0, None)
-                break
-            assert open_descriptors() in (before, before + 1)  # one: the channel of a worker, kept for the next
-        assert set(errors) == {
-            "cannot make pipes: Too many open files",
-            "cannot make a channel to a worker: Too many open files",
-            "cannot hand over the command: Too many open files",
-        }
+        for free in range(7):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (fillers[-1] + 1 + free, most))
+            with pytest.raises(RunnerError) as caught:
+                runner.run(commands.shell("true", stdin=True))
+            errors.append(str(caught.value))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        for fd in fillers:
+            os.close(fd)
+        text = "Too many open files"
+        assert errors == [f"cannot make pipes: {text}"] * 6 + [f"cannot {last_step}: {text}"]
+        assert open_descriptors() == before
         assert commands.run(runner, "echo hi").stdout == b"hi\n"
         runner.close()
 
     child(scenario)
 
 
-def test_too_many_processes_is_an_error_and_not_the_end(child, commands, stranger):
+@pytest.mark.parametrize("order", ["refused first", "asked first"])
+def test_too_many_processes_is_an_error_and_not_the_end(child, commands, stranger, monkeypatch, order):
+    """Whether the refusal comes before the command is sent to the worker that is not, or after."""
+
+    def send_late(channel, *arguments):
+        hung_up = select.poll()
+        hung_up.register(channel, 0)
+        assert hung_up.poll(20_000)
+        return send_run(channel, *arguments)
+
     def scenario():
         runner = commands.start()
+        if order == "refused first":
+            monkeypatch.setattr(module, "send_run", send_late)
         most = resource.getrlimit(resource.RLIMIT_NPROC)[1]
         refused = os.strerror(errno.EAGAIN)
         resource.prlimit(runner._spawner, resource.RLIMIT_NPROC, (0, most))
         finished = commands.run(runner, "echo hi")
         assert finished.outcome == Outcome(None, None, f"cannot start a worker: {refused}")
+        monkeypatch.undo()
         resource.prlimit(runner._spawner, resource.RLIMIT_NPROC, (most, most))
         worker = worker_of(runner, commands)
         resource.prlimit(worker, resource.RLIMIT_NPROC, (0, most))
@@ -428,6 +365,17 @@ def test_too_many_processes_is_an_error_and_not_the_end(child, commands, strange
         runner.close()
 
     child(scenario, uid=stranger)
+
+
+def test_a_runner_that_cannot_start_leaves_nothing_open(monkeypatch):
+    def fail():
+        raise OSError(errno.EAGAIN, "no")
+
+    before = open_descriptors()
+    monkeypatch.setattr(module.os, "fork", fail)
+    with pytest.raises(OSError, match="no"):
+        module.Runner.start()
+    assert open_descriptors() == before
 
 
 def test_without_the_spawner_idle_workers_still_work(runner, commands):
@@ -452,18 +400,34 @@ def test_close_kills_what_runs_and_ends_the_others(commands, mark):
     job = runner.run(commands.shell(f"echo $PPID; setsid sleep 1000.{mark} & sleep 1000.{mark}; :"))
     busy = os.pidfd_open(int(commands.line(job)))
     idle = os.pidfd_open(worker_of(runner, commands))
-    spawner = os.pidfd_open(runner._spawner)
+    handle = os.pidfd_open(runner._spawner)
     runner.close()
     runner.close()
-    assert commands.readable(spawner, 0)
+    assert commands.readable(handle, 0)
     commands.gone(idle)
     assert commands.outcome(job) == Outcome(None, signal.SIGTERM)
     assert commands.with_mark(mark) == []
     job.close()
     commands.gone(busy)
-    os.close(spawner)
+    os.close(handle)
     with pytest.raises(RunnerError, match=r"^cannot start a command: the runner is closed$"):
         runner.run(commands.shell("true"))
+
+
+def test_a_kill_after_close_is_no_error(commands, mark):
+    """Here the command takes its time to clean up, so that the kill comes in between."""
+    runner = commands.start()
+    text = f"trap 'echo bye; read go; exit 3' TERM; echo up; while :; do sleep 0.01; : {mark}; done"
+    job = runner.run(commands.shell(text, stdin=True))
+    assert commands.line(job) == "up"
+    closing = threading.Thread(target=runner.close)  # it waits until all are dead
+    closing.start()
+    assert commands.line(job) == "bye"
+    job.kill(0)
+    job.close_stdin()
+    assert commands.outcome(job) == Outcome(3, None)
+    closing.join()
+    job.close()
 
 
 def test_a_worker_given_back_after_the_end_goes(commands):

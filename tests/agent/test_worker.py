@@ -17,11 +17,11 @@ import pytest
 
 import agent
 from agent import procs
-from agent.orders import Command, Ended, Kill, Outcome, Started, receive, send, send_run
+from agent.orders import Command, Ended, Kill, Outcome, Ready, Started, receive, send, send_run
 from agent.procs import exit_after
 from agent.worker import GRACE, LaunchError, Worker, launch
 
-ENVIRONMENT = {"PATH": os.environ["PATH"]}
+ENVIRONMENT = {"PATH": "/usr/bin:/bin"}
 
 # Each says "up" when all of it runs, and would run for ever. {m} is the mark on the command line of every process.
 TREES = {
@@ -37,13 +37,13 @@ TREES = {
     "deaf and stopped": "trap '' TERM; sh -c 'kill -STOP $$; sleep 1000.{m}' & echo up; sleep 1000.{m}",
 }
 
-# They do not keep still, and do not hear SIGTERM. {d} is a scratch directory.
+# They do not keep still, and do not hear SIGTERM.
 STORMS = {
     # Each process forks its successor and dies at once.
     "chains": "trap '' TERM; f() {{ : {m}; f & }}; for i in 1 2 3 4 5 6 7 8; do f & done; echo up; sleep 1000.{m}",
     "chains of sessions": (
-        "trap '' TERM; echo 'setsid sh {d}/next {m} &' >{d}/next;"
-        "for i in 1 2 3 4 5 6; do sh {d}/next {m} & done; echo up; sleep 1000.{m}"
+        "trap '' TERM; export F='setsid sh -c \"$F\" {m} &';"
+        'for i in 1 2 3 4 5 6; do sh -c "$F" {m} & done; echo up; sleep 1000.{m}'
     ),
     "growing": (
         "trap '' TERM; f() {{ while :; do sleep 1000.{m} & sleep 0.01; done; }}; f & f & f & echo up; sleep 1000.{m}"
@@ -57,6 +57,11 @@ def pair():
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.settimeout(20)
     return ours, theirs
+
+
+def after_ready(ours):
+    """Say whether the worker is ready, and then has started its command."""
+    return isinstance(receive(ours), Ready) and isinstance(receive(ours), Started)
 
 
 def forked_worker(ours, theirs, **options):
@@ -85,14 +90,9 @@ def test_kill_leaves_nothing(everywhere, commands, mark, tree):
 
 
 @pytest.mark.parametrize("storm", STORMS.values(), ids=STORMS)
-def test_kill_outruns_a_fork_storm(everywhere, commands, mark, storm, tmp_path):
-    scratch = tmp_path / "scratch"
-    for directory in (*list(tmp_path.parents)[:2], tmp_path, scratch):
-        directory.mkdir(exist_ok=True)
-        directory.chmod(0o777)  # an ordinary user comes here too
-
+def test_kill_outruns_a_fork_storm(everywhere, commands, mark, storm):
     def scenario(runner):
-        job = runner.run(commands.shell(storm.format(m=mark, d=scratch)))
+        job = runner.run(commands.shell(storm.format(m=mark)))
         assert commands.line(job) == "up"
         job.kill(0.05)
         outcome = commands.outcome(job)
@@ -141,6 +141,31 @@ def test_who_ends_in_the_grace_is_not_killed(runner, commands):
     job.close()
 
 
+def test_the_shells_own_end_is_told_also_when_others_had_to_be_killed(everywhere, commands, mark):
+    def scenario(runner):
+        deaf = f"trap '' TERM; echo up; sleep 1000.{mark}; :"
+        job = runner.run(commands.shell(f"trap 'exit 7' TERM; sh -c \"{deaf}\" & wait"))
+        assert commands.line(job) == "up"
+        job.kill(0.1)
+        assert commands.outcome(job) == Outcome(7, None)
+        assert commands.with_mark(mark) == []
+        job.close()
+
+    everywhere(scenario)
+
+
+def test_a_stopped_process_hears_that_it_should_end(runner, commands):
+    job = runner.run(commands.shell("trap 'echo bye; exit 4' TERM; echo $$; kill -STOP $$; sleep 1000"))
+    pid = int(commands.line(job))
+    limit = time.monotonic() + 20
+    while procs.stat(pid).state != "T":
+        assert time.monotonic() < limit
+    job.kill()
+    assert commands.line(job) == "bye"
+    assert commands.outcome(job) == Outcome(4, None)
+    job.close()
+
+
 def test_every_process_of_the_tree_is_asked_first(runner, commands, mark):
     """Parents that end at once do not hide their children from SIGTERM."""
     says = 'trap "echo bye; exit" TERM; echo up; while :; do sleep 0.01; done'
@@ -172,7 +197,7 @@ def test_unkillable_processes_are_counted_and_do_not_hold_the_report(commands, c
         null = os.open("/dev/null", os.O_RDWR)
         reading, writing = os.pipe()
         send_run(ours, commands.shell(f"sleep 1000.{mark} & echo up; sleep 1000.{mark}; :"), [writing, null])
-        assert isinstance(receive(ours), Started)
+        assert after_ready(ours)
         assert os.read(reading, 3) == b"up\n"
         send(ours, Kill(0.0))
         assert receive(ours) == Ended(Outcome(None, None, "could not kill all: 3 left", 3), False)
@@ -186,6 +211,7 @@ def test_an_idle_worker_goes_after_its_time(commands, child):
     def scenario():
         ours, theirs = pair()
         commands.gone(forked_worker(ours, theirs, idle_limit=0.01))
+        assert isinstance(receive(ours), Ready)
         assert receive(ours) is None
 
     child(scenario)
@@ -210,7 +236,7 @@ def test_an_order_to_kill_that_comes_too_late_does_nothing(commands, child):
         null = os.open("/dev/null", os.O_RDWR)
         send(ours, Kill(0.0))
         send_run(ours, commands.shell("exit 5"), [null, null])
-        assert isinstance(receive(ours), Started)
+        assert after_ready(ours)
         assert receive(ours) == Ended(Outcome(5, None), True)
         ours.close()
         commands.gone(gone)
@@ -343,3 +369,35 @@ def test_root_without_the_capability_says_so():
         [sys.executable, "-c", script], preexec_fn=lose_capabilities, cwd=Path(agent.__file__).parents[1], text=True
     )
     assert output == "cannot become 'nobody': Operation not permitted\n"
+
+
+# What is left in the background
+
+
+@pytest.mark.parametrize("text", ["sleep 1000.{m} & echo $!", "(setsid sh -c 'sleep 1000.{m} >&2 & echo $!' &) | cat"])
+def test_a_background_process_outlives_its_command_and_the_runner(commands, mark, text):
+    runner = commands.start()
+    finished = commands.run(runner, text.format(m=mark))
+    assert finished.outcome.code == 0
+    assert finished.outcome.left in (1, 2)  # the inner shell may be about to go
+    runner.close()
+    pid = int(finished.stdout)
+    assert f"sleep 1000.{mark} " in commands.with_mark(mark)
+    handle = os.pidfd_open(pid)
+    assert not commands.readable(handle, 0)
+    os.kill(pid, signal.SIGKILL)
+    commands.gone(handle)
+
+
+def test_a_worker_with_something_in_the_background_takes_no_other_command(runner, commands, mark):
+    first = commands.run(runner, f"sleep 1000.{mark} & echo $PPID")
+    assert commands.run(runner, "echo $PPID").stdout != first.stdout
+
+
+def test_a_kill_after_the_end_does_not_reach_what_was_left(runner, commands, mark):
+    job = runner.run(commands.shell(f"sleep 1000.{mark} &"))
+    assert commands.outcome(job).left == 1
+    job.kill(0)
+    job.close()
+    assert commands.run(runner, "true").outcome == Outcome(0, None)
+    assert len(commands.with_mark(mark)) == 1

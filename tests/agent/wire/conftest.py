@@ -1,4 +1,4 @@
-"""Two connections back to back, and the three ways to give bytes to one."""
+"""Two connections back to back, a connection in any state, and the three ways to give bytes to one."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ from collections.abc import Callable, Iterable
 
 import pytest
 
+from agent.wire import file_messages as f
 from agent.wire import messages as m
-from agent.wire.connection import NEED_DATA, Connection, Role, State
+from agent.wire.codec import FRAME_TYPES, encode_handshake, encode_payload
+from agent.wire.connection import NEED_DATA, Closed, Connection, Role, State
+from agent.wire.errors import LocalProtocolError, RemoteProtocolError
+from agent.wire.frames import encode_frame, encode_prefixed
+from agent.wire.messages import Message
 
 # One of each message, in the role that sends it. Runs and streams are chosen so that each stands alone.
 EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
@@ -15,6 +20,8 @@ HELLO = m.Hello("ops", b"\x11" * 16, 1, b"\xaa" * 32, 1, 1, 0)
 CHALLENGE = m.Challenge(1, 0, b"\xbb" * 32)
 PROOF = m.Proof(b"\xcc" * 32, b"\xdd" * 32)
 WELCOME = m.Welcome(b"\xee" * 32, b'{"agent":"1.0"}')
+
+_CODES = {kind: code for code, kind in FRAME_TYPES.items()}
 
 
 class ConnectionPair:
@@ -95,6 +102,48 @@ def check_arrival(make: Callable[[], Connection], data: bytes, expected: Iterabl
     assert collect(early) == wanted
 
 
+def on_the_wire(message: Message) -> bytes:
+    """Return a message's bytes without asking a connection whether it may be sent."""
+    kind = type(message)
+    if kind in _CODES:
+        return encode_frame(_CODES[kind], encode_payload(message))
+    return encode_prefixed(encode_handshake(message))
+
+
+def in_state(role: Role, state: State) -> Connection:
+    """Return a connection in `state`; a command has a standard input and no output so far."""
+    connection = Connection(role)
+    if state is State.RUNNING:
+        connection.state = State.READY
+        run = m.Run("cat", stdin=True)
+        if role is Role.CONTROLLER:
+            connection.send(run)
+        else:
+            connection.receive(on_the_wire(run))
+            connection.next_event()
+        connection.stdin_window -= 1  # room for a Window
+    connection.state = state
+    return connection
+
+
+def check_remote(connection: Connection, data: bytes, text: str) -> None:
+    """Let the peer say `data`: it is the peer's fault, for that reason, and nothing more comes."""
+    connection.receive(data)
+    with pytest.raises(RemoteProtocolError) as caught:
+        connection.next_event()
+    assert str(caught.value) == text
+    assert connection.state is State.CLOSED
+    assert connection.next_event() == Closed()
+
+
+def check_local(connection: Connection, message: Message, text: str) -> None:
+    """Try to say `message`: it is our fault, for that reason."""
+    with pytest.raises(LocalProtocolError) as caught:
+        connection.send(message)
+    assert str(caught.value) == text
+    assert connection.state is State.CLOSED
+
+
 @pytest.fixture
 def pair() -> ConnectionPair:
     """Two fresh connections."""
@@ -113,10 +162,32 @@ def running(pair: ConnectionPair) -> ConnectionPair:
     return pair.run(m.Run("cat", stdin=True))
 
 
-@pytest.fixture
-def arrives() -> Callable[..., None]:
-    """Give `check_arrival` to a test: a conftest cannot be imported."""
+# A conftest cannot be imported, so its functions are handed to the tests. They hold no state: one for all tests.
+
+
+@pytest.fixture(scope="session", name="arrives")
+def give_check_arrival() -> Callable[..., None]:
     return check_arrival
+
+
+@pytest.fixture(scope="session", name="on_the_wire")
+def give_on_the_wire() -> Callable[..., bytes]:
+    return on_the_wire
+
+
+@pytest.fixture(scope="session", name="in_state")
+def give_in_state() -> Callable[..., Connection]:
+    return in_state
+
+
+@pytest.fixture(scope="session", name="check_remote")
+def give_check_remote() -> Callable[..., None]:
+    return check_remote
+
+
+@pytest.fixture(scope="session", name="check_local")
+def give_check_local() -> Callable[..., None]:
+    return check_local
 
 
 @pytest.fixture
@@ -140,5 +211,19 @@ def samples() -> dict[type[m.Message], m.Message]:
         m.Exit(0, elapsed=0.25),
         m.Window(1),
         m.EndOfStream(m.Stream.STDOUT, 0, EMPTY, 0),
+        f.Push("/etc/", host="web1", run="r1", mode=0o640, owner="www", backup="~", exclude=("*.o",)),
+        f.Pull(("/var/log/*.log",), host="web1", run="r1", follow=True, max_size=1, max_files=2),
+        f.Rollback("r1", host="web1", run="r2"),
+        f.Entries((f.Entry("a", f.Kind.FILE, 0o644, 5, 1),), last=True),
+        f.Open(0, 1, 2),
+        f.Data(b"data"),
+        f.Hole(4096),
+        f.Close(5, EMPTY),
+        f.Same((0, 1)),
+        f.Gone(0, "no such file"),
+        f.Wants((f.Want(0, EMPTY, 4, EMPTY),)),
+        f.Old(0, 5, EMPTY, content=True),
+        f.Outcomes((f.Outcome("/etc/a", f.FileStatus.CHANGED, 0, 5, EMPTY),), settled=True),
+        f.Done(),
     ]
     return {type(message): message for message in messages}

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.wire import codec
+from agent.wire import file_messages as f
 from agent.wire import messages as m
 from agent.wire.codec import decode_handshake, decode_json, decode_payload, encode_handshake, encode_payload
 from agent.wire.messages import Message
@@ -63,9 +64,56 @@ VECTORS: list[tuple[Message, bytes]] = [
     (m.Stdin(b"\0\xff"), b"\0\xff"),
     (m.Stdout(b"out\n"), b"out\n"),
     (m.Stderr(b"{}"), b"{}"),
+    (
+        f.Push("/etc/", several=True, mode=0o640, owner="www", backup="~", exclude=("*.o", "/tmp/")),
+        b'{"destination":"/etc/","host":"","run":"","several":true,"mode":416,"owner":"www","group":null,'
+        b'"preserve":false,"backup":"~","check":false,"diff":false,"validate":null,"delete":false,'
+        b'"exclude":["*.o","/tmp/"],"quick":false}',
+    ),
+    (
+        f.Pull(("/var/log/*.log", "\udcff"), follow=True, max_files=5),
+        b'{"paths":["/var/log/*.log","\\udcff"],"host":"","run":"","follow":true,"exclude":[],"max_size":null,'
+        b'"max_files":5}',
+    ),
+    (f.Rollback("r1"), b'{"target":"r1","host":"","run":""}'),
+    (
+        f.Entries(
+            (
+                f.Entry("a", f.Kind.DIRECTORY, 0o755),
+                f.Entry("a/b", f.Kind.FILE, 0o644, 5, -1),
+                f.Entry("a/c", f.Kind.SYMLINK, target="b"),
+                f.Entry("a", f.Kind.LEAVE, complete=False),
+            ),
+            last=True,
+        ),
+        b'{"entries":[{"path":"a","kind":"directory","mode":493},{"path":"a/b","kind":"file","mode":420,"size":5,'
+        b'"mtime":-1},{"path":"a/c","kind":"symlink","target":"b"},{"path":"a","kind":"leave","complete":false}],'
+        b'"last":true}',
+    ),
+    (f.Open(3, 4, 5), b'{"index":3,"offset":4,"size":5}'),
+    (f.Data(b"data"), b"data"),
+    (f.Hole(4096), b'{"length":4096}'),
+    (f.Close(5, EMPTY), b'{"size":5,"sha256":"' + EMPTY.encode() + b'"}'),
+    (f.Same((1, 2)), b'{"indexes":[1,2]}'),
+    (f.Gone(1, "gone"), b'{"index":1,"error":"gone"}'),
+    (
+        f.Wants((f.Want(0), f.Want(1, EMPTY, 7, EMPTY))),
+        b'{"wants":[{"index":0},{"index":1,"whole":"'
+        + EMPTY.encode()
+        + b'","offset":7,"prefix":"'
+        + EMPTY.encode()
+        + b'"}]}',
+    ),
+    (f.Old(1, 5, EMPTY, True), b'{"index":1,"size":5,"sha256":"' + EMPTY.encode() + b'","content":true}'),
+    (
+        f.Outcomes((f.Outcome("/a", f.FileStatus.FAILED, 1, error="no"), f.Outcome("/b", f.FileStatus.DELETED))),
+        b'{"outcomes":[{"path":"/a","status":"failed","index":1,"error":"no"},{"path":"/b","status":"deleted"}],'
+        b'"settled":false}',
+    ),
+    (f.Done(), b"{}"),
 ]
 
-CONTROL = [kind for kind in codec.FRAME_TYPES.values() if kind not in (m.Stdin, m.Stdout, m.Stderr)]
+CONTROL = [kind for kind in codec.FRAME_TYPES.values() if kind not in codec.DATA]
 
 
 def payload_of(message: Message, **changed: object) -> bytes:
@@ -221,6 +269,18 @@ def required_fields() -> Iterator[tuple[type[Message], str]]:
         (m.EndOfStream, "bytes"),
         (m.EndOfStream, "sha256"),
         (m.EndOfStream, "total"),
+        (f.Push, "destination"),
+        (f.Pull, "paths"),
+        (f.Open, "index"),
+        (f.Hole, "length"),
+        (f.Close, "size"),
+        (f.Close, "sha256"),
+        (f.Same, "indexes"),
+        (f.Gone, "index"),
+        (f.Gone, "error"),
+        (f.Old, "index"),
+        (f.Old, "size"),
+        (f.Old, "sha256"),
     ]
 
 
@@ -247,6 +307,10 @@ WRONG: dict[str, tuple[str, list[object]]] = {
     "Mapping[str, str]": ("an object", [None, 1, True, "x", [], [["a", "b"]]]),
     "Stream": ("a string", [None, 1, True, [], {}]),
     "Reason": ("a string", [None, 1, True, [], {}]),
+    **{
+        f"tuple[{kind}, ...]": ("an array", [None, 1, True, "x", {}])
+        for kind in ("str", "int", "Entry", "Want", "Outcome")
+    },
 }
 
 
@@ -264,6 +328,39 @@ def test_wrong_types(kind: type[Message], samples: dict[type[Message], Message])
 @pytest.mark.parametrize("value", [1, None, True, [], {}, 1.5])
 def test_wrong_types_in_the_environment(value: object) -> None:
     check_error(m.Run, payload_of(m.Run("x"), environment={"A": value}), "'environment' is not a string")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "items", "text"),
+    [
+        (f.Pull, "paths", [1], "'paths' is not a string"),
+        (f.Pull, "paths", ["\ud800"], "lone surrogate in 'paths'"),
+        (f.Same, "indexes", [True], "'indexes' is not an integer"),
+        (f.Entries, "entries", ["x"], "'entries' holds what is no object"),
+        (f.Entries, "entries", [None], "'entries' holds what is no object"),
+        (f.Entries, "entries", [{}], "no 'path'"),
+        (f.Entries, "entries", [{"path": "x"}], "no 'kind'"),
+        (f.Entries, "entries", [{"path": "x", "kind": "device"}], "'kind' is not one of " + ", ".join(f.Kind)),
+        (f.Entries, "entries", [{"path": "../x", "kind": "file"}], "path with an empty name or dots: '../x'"),
+        (f.Entries, "entries", [{"path": "x", "kind": "file", "mode": "7"}], "'mode' is not an integer"),
+        (f.Wants, "wants", [{"index": 0, "whole": "x"}], "malformed digest"),
+        (f.Outcomes, "outcomes", [{"path": "x", "status": "ok"}], "'status' is not one of " + ", ".join(f.FileStatus)),
+    ],
+)
+def test_wrong_items_of_arrays(
+    kind: type[Message], name: str, items: list[object], text: str, samples: dict[type[Message], Message]
+) -> None:
+    check_error(kind, payload_of(samples[kind], **{name: items}), text)
+
+
+def test_unknown_keys_of_records_are_ignored() -> None:
+    payload = b'{"entries":[{"path":"a","kind":"file","later":1}],"more":2}'
+    assert decode_payload(f.Entries, payload) == f.Entries((f.Entry("a", f.Kind.FILE),))
+
+
+def test_a_record_is_checked_on_its_way_out() -> None:
+    with pytest.raises(ValueError, match=r"^lone surrogate in 'path'$"):
+        encode_payload(f.Entries((f.Entry("\ud800", f.Kind.FILE),)))
 
 
 @pytest.mark.parametrize("word", ["", "stdlog", "STDOUT", "stdout ", "\udcff" * 999])
@@ -375,7 +472,9 @@ def test_lone_surrogates(text: str) -> None:
         check_error(m.Run, payload.encode(), "lone surrogate in 'environment'")
 
 
-@pytest.mark.parametrize(("text", "value"), [("\\udc80", "\udc80"), ("\\udcff", "\udcff"), ("\\ud83d\\ude00", "😀")])
+@pytest.mark.parametrize(
+    ("text", "value"), [("\\udc80", "\udc80"), ("\\udcff", "\udcff"), ("\\ud83d\\ude00", "\U0001f600")]
+)
 def test_surrogates_that_stand_for_something(text: str, value: str) -> None:
     assert decode_payload(m.Run, b'{"command":"' + text.encode() + b'"}') == m.Run(value)
 

@@ -354,7 +354,7 @@ def test_a_proof_of_another_length_is_never_stretched_to_fit() -> None:
             break
     assert check(proof, hello=hello)
     for changed in (proof[1:], proof[:-1], proof + b"\0", b"\0" + proof, b""):
-        with pytest.raises(ValueError, match=r"^zip\(\) argument 2 is (shorter|longer) than argument 1$"):
+        with pytest.raises(ValueError, match=r"^\d+ bytes against 32$"):
             check(changed, hello=hello)
 
 

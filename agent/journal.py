@@ -1,0 +1,239 @@
+"""What the agent remembers of transfers, in its own folder: where temporary names may lie, and what pushes replaced.
+
+    DIR/transfers/TOKEN          one line for each directory in which a transfer under way makes temporary names
+    DIR/transfers/TIME-TOKEN.undo  a push with backups: who and when, then one line for each file it replaced
+
+A record of the first kind is locked while its transfer lives, by a lock that the kernel takes back however that ends.
+So at its start the agent can tell what a dead one left, and removes that alone: names that hold the record's token,
+and remains of interrupted transfers that nobody has come back for in a day.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import stat
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+
+from agent.log import log
+from agent.tree.errors import FileError
+from agent.tree.paths import Folder, Links, walk
+from agent.tree.writer import is_ours, part_name, unlink_quietly
+from agent.wire.record import record
+
+__all__ = ["FOLDER", "Journal", "Record", "Replaced", "Undo"]
+
+FOLDER = "transfers"
+
+_UNDO = ".undo"
+_KEPT = 16  # pushes of one controller that can be rolled back
+_PART_LIVES = 24 * 3600.0  # seconds
+_REMEMBERED = 256  # folders that need no second line
+_PART_END = part_name("")[1:]
+_APPEND = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@record
+class Replaced:
+    """A file that a push replaced: its path, the path of its backup, and the SHA-256 of the old and the new content."""
+
+    path: str
+    backup: str
+    old: str
+    new: str
+
+
+@record
+class Undo:
+    """One push that can be rolled back. `name` is its file, `run` the controller's id of it."""
+
+    name: str
+    controller: str
+    run: str
+
+
+class Record:
+    """The record of one transfer under way."""
+
+    def __init__(self, folder: int, token: str) -> None:
+        """Make it. Raises OSError."""
+        self._folder = folder
+        self._token = token
+        self._fd = os.open(token, _APPEND, 0o600, dir_fd=folder)
+        fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._known: set[str] = set()
+
+    def note(self, path: str) -> None:
+        """Note a directory in which a temporary name is about to be made. Raises OSError."""
+        if path not in self._known:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            os.write(self._fd, json.dumps(path).encode("ascii") + b"\n")
+            self._known.add(path)
+
+    def close(self, *, clean: bool) -> None:
+        """End it. After a clean end there is nothing to remember."""
+        if clean:
+            os.unlink(self._token, dir_fd=self._folder)
+        os.close(self._fd)
+
+
+class Journal:
+    """The folder of records. May be used from any thread."""
+
+    def __init__(self, fd: int) -> None:
+        """Take over the descriptor of an open folder that is ours alone."""
+        self._fd = fd
+
+    @classmethod
+    def open(cls, directory: str) -> Journal:
+        """Open the journal in the agent's folder, and make it if there is none. Raises OSError."""
+        path = os.path.join(directory, FOLDER)
+        try:
+            os.mkdir(path, 0o700)
+        except FileExistsError:
+            pass
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        info = os.fstat(fd)
+        if info.st_uid != os.geteuid() or stat.S_IMODE(info.st_mode) & 0o077:
+            os.close(fd)
+            raise PermissionError(f"{path} is open to others")
+        return cls(fd)
+
+    def close(self) -> None:
+        """Close the folder."""
+        os.close(self._fd)
+
+    def begin(self, token: str) -> Record:
+        """Make the record of a transfer. Raises OSError."""
+        return Record(self._fd, token)
+
+    # Sweeping -------------------------------------------------------------------------------------------------------
+
+    def sweep(self, now: float) -> int:
+        """Remove what dead transfers left; return how many files. `now` is the wall clock, in seconds."""
+        removed = 0
+        for name in sorted(os.listdir(self._fd)):
+            if name.endswith(_UNDO):
+                continue
+            try:
+                removed += self._sweep_one(name, now)
+            except OSError as error:
+                log.warning("cannot sweep the record %s: %s", name, os.strerror(error.errno or 0).lower())
+        return removed
+
+    def _sweep_one(self, name: str, now: float) -> int:
+        fd = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._fd)
+        with open(fd, encoding="ascii", errors="replace") as file:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:  # its transfer lives, in another agent with the same folder
+                return 0
+            removed = 0
+            parts_left = False
+            for line in file:
+                swept, left = _sweep_folder(line, name, now)
+                removed += swept
+                parts_left = parts_left or left
+            if not parts_left:
+                os.unlink(name, dir_fd=self._fd)
+        return removed
+
+    # Rolling back ---------------------------------------------------------------------------------------------------
+
+    def begin_undo(self, controller: str, run: str, token: str) -> UndoWriter:
+        """Make the record of a push with backups; the oldest ones of this controller go. Raises OSError."""
+        mine = [undo.name for undo in self.undos() if undo.controller == controller]
+        for name in mine[: max(0, len(mine) - _KEPT + 1)]:
+            os.unlink(name, dir_fd=self._fd)
+        return UndoWriter(self._fd, f"{time.time_ns():020d}-{token}{_UNDO}", controller, run)
+
+    def undos(self) -> list[Undo]:
+        """Return the pushes that can be rolled back, the oldest first. Raises OSError."""
+        found = []
+        for name in sorted(name for name in os.listdir(self._fd) if name.endswith(_UNDO)):
+            for head in self._lines(name):
+                if isinstance(head, dict):
+                    found.append(Undo(name, str(head.get("controller")), str(head.get("run"))))
+                break
+        return found
+
+    def replaced(self, undo: Undo) -> Iterator[Replaced]:
+        """Yield what a push replaced, the last one first. Raises OSError."""
+        lines = list(self._lines(undo.name))[1:]
+        for line in reversed(lines):
+            if isinstance(line, dict) and all(isinstance(value, str) for value in line.values()):
+                yield Replaced(line["path"], line["backup"], line["old"], line["new"])
+
+    def _lines(self, name: str) -> Iterator[object]:
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._fd)
+        with open(fd, encoding="ascii", errors="replace") as file:
+            for line in file:
+                try:
+                    yield json.loads(line)
+                except ValueError:  # the last line of an agent that was killed
+                    return
+
+
+class UndoWriter:
+    """The record of one push with backups. It is made with the first file that is replaced."""
+
+    def __init__(self, folder: int, name: str, controller: str, run: str) -> None:
+        self._folder = folder
+        self._name = name
+        self._head = {"controller": controller, "run": run}
+        self._fd: int | None = None
+
+    def note(self, replaced: Replaced) -> None:
+        """Note a file that is about to be replaced. Raises OSError."""
+        if self._fd is None:
+            self._fd = os.open(self._name, _APPEND, 0o600, dir_fd=self._folder)
+            os.write(self._fd, json.dumps(self._head).encode("ascii") + b"\n")
+        os.write(self._fd, json.dumps(asdict(replaced)).encode("ascii") + b"\n")
+
+    def sync(self) -> None:
+        """Make what was noted last. Raises OSError."""
+        if self._fd is not None:
+            os.fsync(self._fd)
+
+    def close(self) -> None:
+        """End it."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+def _sweep_folder(line: str, token: str, now: float) -> tuple[int, bool]:
+    """Remove what one transfer left in one directory: (how many files, whether there are remains to come back for)."""
+    try:
+        path = json.loads(line)
+        root = Folder.root()
+        try:
+            folder, rest = walk(root, f"{path}/", Links.NEVER)
+        finally:
+            root.release()
+        assert not rest
+    except (ValueError, FileError):  # a line that was cut, or a directory that is gone
+        return 0, False
+    removed, left = 0, False
+    try:
+        for name in folder.names():
+            if name.startswith(".") and name.endswith(_PART_END):
+                info = folder.lstat(name)
+                if info is None or info.st_uid != os.geteuid() or not stat.S_ISREG(info.st_mode):
+                    continue
+                if now - info.st_mtime < _PART_LIVES:
+                    left = True
+                    continue
+            elif not is_ours(name, token):
+                continue
+            unlink_quietly(folder, name)
+            removed += 1
+    except FileError:
+        return removed, left
+    finally:
+        folder.release()
+    return removed, left

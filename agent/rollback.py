@@ -1,0 +1,138 @@
+"""Rolling back: what a push with backups replaced is put back, file by file, where nobody has changed it since.
+
+Digests decide. A file that is not what the push left there is refused; one that is already what the push found there
+is unchanged. So a rollback that is given twice does no harm, and reaches no further back than it was told.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Collection, Generator, Iterator
+
+from agent.journal import Journal, Replaced
+from agent.tree.content import digest_of
+from agent.tree.errors import FileError, TransferError
+from agent.tree.paths import Folder, Identity, Links, is_within, open_path
+from agent.wire import file_messages as f
+from agent.wire import messages as m
+from agent.wire.errors import RemoteProtocolError
+from agent.wire.file_messages import FileStatus, Outcome
+
+__all__ = ["Restorer"]
+
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_AT_ONCE = 32  # outcomes in a message
+
+
+class Restorer:
+    """One rollback, driven as a receiver is."""
+
+    def __init__(
+        self,
+        replaced: Iterator[Replaced],
+        roots: Collection[Identity] | None,
+        send: Callable[[m.Message], None],
+    ) -> None:
+        self._replaced = replaced
+        self._roots = roots
+        self._send = send
+        self._work = self._run()
+        self.done = False
+
+    @classmethod
+    def find(
+        cls,
+        journal: Journal,
+        rollback: f.Rollback,
+        controller: str,
+        roots: Collection[Identity] | None,
+        send: Callable[[m.Message], None],
+    ) -> Restorer:
+        """Find the push: the one that is named, or the controller's last. Raises TransferError."""
+        try:
+            undos = [undo for undo in journal.undos() if undo.controller == controller]
+            if rollback.target is not None:
+                undos = [undo for undo in undos if undo.run == rollback.target]
+            if not undos:
+                what = (
+                    "no push with backups" if rollback.target is None else f"no push {rollback.target!r} with backups"
+                )
+                raise TransferError("failed", f"{what} of controller {controller} to roll back")
+            return cls(journal.replaced(undos[-1]), roots, send)
+        except OSError as error:
+            raise TransferError("failed", str(FileError.from_os("read the journal", error))) from None
+
+    def take(self, message: m.Message) -> None:
+        """Refuse a message: a rollback needs none."""
+        raise RemoteProtocolError(f"{type(message).__name__} is not for a rollback")
+
+    def step(self) -> bool:
+        """Do a piece of work; return whether there is more."""
+        return next(self._work)
+
+    def close(self) -> None:
+        """Stop."""
+        self._work.close()
+
+    def _run(self) -> Generator[bool, None, None]:
+        outcomes: list[Outcome] = []
+        for replaced in self._replaced:
+            outcomes.append((yield from self._restore(replaced)))
+            if len(outcomes) >= _AT_ONCE:
+                self._send(f.Outcomes(tuple(outcomes)))
+                outcomes = []
+            yield True
+        self._send(f.Outcomes(tuple(outcomes), settled=True))
+        self._send(f.Done())
+        self.done = True
+        while True:
+            yield False
+
+    def _restore(self, replaced: Replaced) -> Generator[bool, None, Outcome]:
+        path = replaced.path
+        try:
+            folder, name = open_path(path, home="/", links=Links.NEVER)
+            try:
+                if self._roots is not None and not is_within(folder, self._roots):
+                    raise FileError("", "may not be pushed to any more")
+                now = yield from _digest(folder, name)
+                if now is not None and now[1] == replaced.old:
+                    return Outcome(path, FileStatus.UNCHANGED, bytes=now[0], sha256=now[1], note="is back already")
+                if now is None or now[1] != replaced.new:
+                    raise FileError("", "has changed since")
+                backup = os.path.basename(replaced.backup)
+                kept = yield from _digest(folder, backup)
+                if kept is None or kept[1] != replaced.old:
+                    raise FileError("", f"its backup {backup} {'has changed since' if kept else 'is gone'}")
+                _put_back(folder, backup, name)
+                return Outcome(path, FileStatus.CHANGED, bytes=kept[0], sha256=kept[1], changes="content")
+            finally:
+                folder.release()
+        except FileError as error:
+            return Outcome(path, FileStatus.FAILED, error=str(error))
+
+
+def _put_back(folder: Folder, backup: str, name: str) -> None:
+    try:
+        os.rename(backup, name, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
+        folder.sync()
+    except OSError as error:
+        raise FileError.from_os("put it back", error) from None
+
+
+def _digest(folder: Folder, name: str) -> Generator[bool, None, tuple[int, str] | None]:
+    """Return size and SHA-256 of a regular file, None when there is none. Raises FileError."""
+    try:
+        fd = os.open(name, _READ, dir_fd=folder.fd)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise FileError.from_os(f"read {name}", error) from None
+    try:
+        info = os.fstat(fd)
+        if not stat.S_ISREG(info.st_mode):
+            return None
+        return (yield from digest_of(fd, longest=info.st_size))
+    finally:
+        os.close(fd)

@@ -1,0 +1,372 @@
+"""Listing what is to be sent: a walk over sources that gives one item after the other, and never holds the tree.
+
+Parents come before what is in them, and after that a LEAVE. What cannot be sent (a FIFO, a directory that we may not
+read) is an item as well, with the reason: whoever receives a list without it would take it for deleted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+
+from agent.tree.errors import FileError
+from agent.tree.options import SenderOptions
+from agent.tree.paths import Cursor, Folder, Identity, Links, check_name, is_within, kind_of, walk
+from agent.tree.patterns import Patterns, is_pattern, matches_name
+from agent.wire.file_messages import TOP, Entry, Kind
+
+__all__ = ["Item", "Listing", "Source"]
+
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # NONBLOCK: a FIFO must not wait for its writer
+_LINKS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Something to send, which is called `path` in the transfer: the folder itself, or what `names` lead to in it.
+
+    Several names, or one that is a pattern, are all that match, called by the names that match. `reason` says why
+    there is nothing. The folder is borrowed.
+    """
+
+    folder: Folder | None
+    names: tuple[str, ...]
+    path: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An entry, and where it is: `names` below the folder of `source`."""
+
+    entry: Entry
+    source: Source
+    names: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _Level:
+    """A directory that is being listed."""
+
+    folder: Folder
+    item: Item
+    names: Iterator[str]
+    complete: bool = True
+
+
+@dataclass(slots=True)
+class Listing:
+    """The items of some sources. Iterate over it once; `open` gives a file's content until `close`.
+
+    With roots, what a followed link points at must lie in one of them, too.
+    """
+
+    sources: Iterator[Source]
+    options: SenderOptions
+    links: Links = Links.OWNED
+    roots: Collection[Identity] | None = None
+    count: int = 0
+    _excluded: Patterns = field(init=False)
+    _seen: dict[Identity, tuple[str, int]] = field(default_factory=dict)
+    _cursor: tuple[Source, Cursor] | None = None
+
+    def __post_init__(self) -> None:
+        self._excluded = Patterns(self.options.exclude)
+
+    def items(self) -> Iterator[Item]:
+        """Yield all items."""
+        for source in self.sources:
+            for item in self._items_of(source):
+                self.count += item.entry.kind is not Kind.LEAVE
+                limit = self.options.max_files
+                if limit is not None and self.count > limit:
+                    reason = f"more than {limit} files: the rest is left out"
+                    yield Item(Entry(item.entry.path, Kind.FAILED, reason=reason), source)
+                    return
+                yield item
+
+    def open(self, item: Item) -> int:
+        """Open the content of a file for reading; the descriptor is the caller's. Raises FileError."""
+        source = item.source
+        assert source.folder is not None
+        if self._cursor is None or self._cursor[0] is not source:
+            self._drop_cursor()
+            self._cursor = source, Cursor(source.folder)
+        try:
+            if not self.options.follow:
+                fd = os.open(item.names[-1], _READ, dir_fd=self._cursor[1].folder(item.names[:-1]).fd)
+            else:
+                fd = self._open_followed(source.folder, item.names)
+        except OSError as error:
+            raise FileError.from_os("read it", error) from None
+        if not stat.S_ISREG(mode := os.fstat(fd).st_mode):
+            os.close(fd)
+            raise FileError("", f"is {kind_of(mode)} now")
+        return fd
+
+    def close(self) -> None:
+        """Give back what `open` kept."""
+        self._drop_cursor()
+
+    def _drop_cursor(self) -> None:
+        if self._cursor is not None:
+            self._cursor[1].close()
+            self._cursor = None
+
+    # The walk -------------------------------------------------------------------------------------------------------
+
+    def _items_of(self, source: Source) -> Iterator[Item]:
+        if source.folder is None:
+            yield Item(Entry(source.path, Kind.FAILED, reason=source.reason), source)
+        elif self._is_literal(source, source.folder):
+            yield from self._tree(source, source.folder, source.names, source.path)
+        elif not source.names:
+            yield from self._tree(source, source.folder, (), source.path)
+        else:
+            found = False
+            for item in self._matches(source, source.folder, (), source.names):
+                found = True
+                yield item
+            if not found:
+                yield Item(Entry(source.path, Kind.FAILED, reason="no such file or directory"), source)
+
+    def _is_literal(self, source: Source, folder: Folder) -> bool:
+        """Whether a source is one name, by the letter: also one that looks like a pattern, if it is there."""
+        if len(source.names) != 1:
+            return False
+        name = source.names[0]
+        if not is_pattern(name):
+            return True
+        try:
+            return folder.lstat(name) is not None
+        except FileError:  # a pattern that is too long for a name
+            return False
+
+    def _matches(
+        self, source: Source, folder: Folder, above: tuple[str, ...], patterns: tuple[str, ...]
+    ) -> Iterator[Item]:
+        """Yield what matches in a folder, with the directories on the way to it."""
+        for name in self._names_that_match(folder, patterns):
+            names = (*above, name)
+            if len(patterns) == 1:
+                yield from self._tree(source, folder, names, "/".join(names))
+                continue
+            with self._entered(folder, name) as inner:
+                if inner is None:
+                    continue
+                matches = self._matches(source, inner, names, patterns[1:])
+                first = next(matches, None)
+                if first is not None:
+                    item = Item(_entry("/".join(names), Kind.DIRECTORY, os.fstat(inner.fd)), source, names)
+                    yield item
+                    yield first
+                    yield from matches
+                    yield self._leave(item, complete=False)
+
+    def _names_that_match(self, folder: Folder, patterns: tuple[str, ...]) -> list[str]:
+        pattern = patterns[0]
+        try:
+            if not is_pattern(pattern):
+                return [pattern] if folder.lstat(pattern) is not None else []
+            return [name for name in folder.names() if matches_name(pattern, name)]
+        except FileError:
+            return []
+
+    @contextlib.contextmanager
+    def _entered(self, folder: Folder, name: str) -> Iterator[Folder | None]:
+        """Open a directory on the way to a match, None when it is none or not ours to enter."""
+        inner = None
+        try:
+            if (found := self._look(folder, name)) is not None:
+                try:
+                    inner = _enter(found[0], found[1])
+                finally:
+                    found[0].release()
+        except FileError:
+            pass  # as a shell's pattern does: what cannot be entered matches nothing
+        try:
+            yield inner
+        finally:
+            if inner is not None:
+                inner.release()
+
+    def _tree(self, source: Source, folder: Folder, names: tuple[str, ...], path: str) -> Iterator[Item]:
+        """Yield one name and all below it."""
+        levels: list[_Level] = []
+        try:
+            yield from self._enter_or_yield(source, folder, names, path, levels)
+            while levels:
+                level = levels[-1]
+                name = next(level.names, None)
+                if name is None:
+                    levels.pop()
+                    level.folder.release()
+                    yield self._leave(level.item, complete=level.complete)
+                    continue
+                above = level.item.entry.path
+                path = name if above == TOP else f"{above}/{name}"
+                yield from self._enter_or_yield(source, level.folder, (*level.item.names, name), path, levels)
+        finally:
+            for level in levels:
+                level.folder.release()
+
+    def _enter_or_yield(
+        self, source: Source, folder: Folder, names: tuple[str, ...], path: str, levels: list[_Level]
+    ) -> Iterator[Item]:
+        """Yield what is at one name, and push a directory's level."""
+        try:
+            if names:
+                check_name(names[-1])
+            found = self._look(folder, names[-1] if names else "")
+            if found is None:
+                raise FileError("", "no such file or directory" if not levels else "vanished while it was listed")
+            folder, name, info = found
+            try:
+                if self._excluded.match(path, folder=stat.S_ISDIR(info.st_mode)):
+                    return
+                if stat.S_ISDIR(info.st_mode):
+                    item = Item(_entry(path, Kind.DIRECTORY, info), source, names)
+                    level = self._level(folder, name, item, levels)
+                    yield item
+                    levels.append(level)
+                    return
+                yield Item(self._entry_of(folder, name, path, info), source, names)
+            finally:
+                folder.release()
+        except FileError as error:
+            if levels:
+                levels[-1].complete = False
+            yield Item(_failed(path, levels, error), source, names)
+
+    def _level(self, folder: Folder, name: str, item: Item, levels: list[_Level]) -> _Level:
+        inner = _enter(folder, name)
+        try:
+            if self.options.follow and any(_same(inner, level.folder) for level in levels):
+                raise FileError("", "is a link to a directory that it lies in")
+            return _Level(inner, item, iter(inner.names()))
+        except FileError:
+            inner.release()
+            raise
+
+    def _leave(self, item: Item, *, complete: bool) -> Item:
+        entry = item.entry
+        leave = Entry(entry.path, Kind.LEAVE, entry.mode, 0, entry.mtime, complete=complete)
+        return Item(leave, item.source, item.names)
+
+    def _entry_of(self, folder: Folder, name: str, path: str, info: os.stat_result) -> Entry:
+        if stat.S_ISLNK(info.st_mode):
+            try:
+                return _entry(path, Kind.SYMLINK, info, target=os.readlink(name, dir_fd=folder.fd))
+            except OSError as error:
+                raise FileError.from_os("read the link", error) from None
+        if not stat.S_ISREG(info.st_mode):
+            return Entry(path, Kind.SKIPPED, reason=f"is {kind_of(info.st_mode)}")
+        limit = self.options.max_size
+        if limit is not None and info.st_size > limit:
+            return Entry(path, Kind.SKIPPED, reason=f"{info.st_size} bytes, more than the limit of {limit}")
+        if info.st_nlink > 1 and (first := self._first_name(path, info)):
+            return _entry(path, Kind.HARDLINK, info, target=first)
+        return _entry(path, Kind.FILE, info)
+
+    def _first_name(self, path: str, info: os.stat_result) -> str | None:
+        """Return the name under which the transfer has the file already. Forgets a file with its last name."""
+        key = (info.st_dev, info.st_ino)
+        first, left = self._seen.pop(key, (None, info.st_nlink))
+        if left > 1:
+            self._seen[key] = (first or path, left - 1)
+        return first
+
+    # Links ----------------------------------------------------------------------------------------------------------
+
+    def _look(self, folder: Folder, name: str) -> tuple[Folder, str, os.stat_result] | None:
+        """Return where a name really is: itself, or with `follow` what a link points at. The folder is held."""
+        if not name:
+            return folder.hold(), "", os.fstat(folder.fd)
+        info = folder.lstat(name)
+        if info is None:
+            return None
+        folder.hold()
+        if not self.options.follow:
+            return folder, name, info
+        for _ in range(_LINKS):
+            if not stat.S_ISLNK(info.st_mode):
+                return folder, name, info
+            folder, name, info = self._follow(folder, name)
+        folder.release()
+        raise FileError.from_os("follow the link", OSError(errno.ELOOP, ""))
+
+    def _follow(self, folder: Folder, name: str) -> tuple[Folder, str, os.stat_result]:
+        """Take one link. Releases `folder`."""
+        try:
+            owner = os.stat(name, dir_fd=folder.fd, follow_symlinks=False).st_uid
+            target = os.readlink(name, dir_fd=folder.fd)
+            where, rest = walk(folder, target, self.links)
+        except OSError as error:
+            raise FileError.from_os("follow the link", error) from None
+        finally:
+            folder.release()
+        try:
+            info = where.lstat(rest) if rest else os.fstat(where.fd)
+            if info is None:
+                raise FileError("", f"is a link to {target}, which is not there")
+            if self.roots is not None and not is_within(where, self.roots):
+                raise FileError("", f"is a link to {target}, which is outside of what may be pulled")
+            if self.links is Links.OWNED and owner not in (0, os.geteuid()) and info.st_uid != owner:
+                raise FileError("", f"is a link of user {owner} to what belongs to somebody else")
+        except FileError:
+            where.release()
+            raise
+        return where, rest, info
+
+    def _open_followed(self, folder: Folder, names: tuple[str, ...]) -> int:
+        """Open a file by names that may be links, each of which is followed by the same rules as when it was listed."""
+        here = folder.hold()
+        try:
+            for number, name in enumerate(names):
+                found = self._look(here, name)
+                if found is None:
+                    raise FileError("", "vanished")
+                here.release()
+                here, real, _ = found
+                if number == len(names) - 1:
+                    return os.open(real, _READ, dir_fd=here.fd) if real else os.open(".", _READ, dir_fd=here.fd)
+                if real:
+                    inner = _enter(here, real)
+                    here.release()
+                    here = inner
+        finally:
+            here.release()
+        raise FileError("", "vanished")
+
+
+def _enter(folder: Folder, name: str) -> Folder:
+    if not name:
+        return folder.hold()
+    try:
+        return folder.enter(name)
+    except OSError as error:
+        raise FileError.from_os("enter the directory", error) from None
+
+
+def _same(left: Folder, right: Folder) -> bool:
+    one, other = os.fstat(left.fd), os.fstat(right.fd)
+    return (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
+
+
+def _failed(path: str, levels: list[_Level], error: FileError) -> Entry:
+    try:
+        return Entry(path, Kind.FAILED, reason=str(error))
+    except ValueError:  # it is the path that is too long: then it is told of the directory
+        return Entry(levels[-1].item.entry.path, Kind.FAILED, reason=str(error))
+
+
+def _entry(path: str, kind: Kind, info: os.stat_result, target: str = "") -> Entry:
+    try:
+        size = info.st_size if kind in (Kind.FILE, Kind.HARDLINK) else 0
+        return Entry(path, kind, stat.S_IMODE(info.st_mode), size, info.st_mtime_ns, target)
+    except ValueError as error:  # a path of more than 4096 characters, deep in a tree
+        raise FileError("", str(error)) from None

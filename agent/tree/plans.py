@@ -1,0 +1,121 @@
+"""What is to be done about one entry: the record that goes through a receiver's hands, and the rules it is made by.
+
+The rules ask what is there and decide; they change nothing. So a check, which changes nothing, is the same code up to
+the last step, and says what would be done.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass, field
+
+from agent.tree.errors import FileError
+from agent.tree.options import ReceiverOptions
+from agent.tree.paths import kind_of
+from agent.tree.writer import Attributes, Temporary
+from agent.wire.file_messages import Entry, FileStatus, Kind, Outcome
+
+__all__ = ["Plan", "attributes", "refuse_what_is_there"]
+
+_PERMISSIONS = 0o777  # setuid, setgid and sticky bits are never taken over: only an operator's `mode` may ask for them
+
+
+@dataclass(slots=True)
+class Plan:
+    """One entry of a batch. `ready` says that nothing more comes for it; `names` lead to it from the base."""
+
+    index: int
+    entry: Entry
+    names: tuple[str, ...]
+    path: str
+    ready: bool = False
+    old: os.stat_result | None = None
+    old_sha256: str | None = None
+    same: bool = False  # what is there has the content already
+    temporary: Temporary | None = None
+    wanted_from: int = 0  # where the sender was asked to continue
+    size: int = 0
+    sha256: str | None = None
+    created: bool = False
+    listed: frozenset[str] | None = None  # of a LEAVE: the names that the sender has there
+    error: str | None = None
+    status: FileStatus = FileStatus.UNCHANGED
+    changes: list[str] = field(default_factory=list)
+    note: str = ""
+
+    @property
+    def old_is_file(self) -> bool:
+        """Whether there is a regular file now."""
+        return self.old is not None and stat.S_ISREG(self.old.st_mode)
+
+    def fail(self, error: FileError | str) -> None:
+        """Give up on the entry. The first reason stands."""
+        self.ready = True
+        if self.error is None:
+            self.error = str(error)
+            self.status = FileStatus.FAILED
+            self.changes.clear()
+        if self.temporary is not None:
+            temporary, self.temporary = self.temporary, None
+            temporary.discard()
+
+    def change(self, *words: str) -> None:
+        """Note what changes, or would."""
+        self.changes += words
+        self.status = FileStatus.CHANGED
+
+    def outcome(self) -> Outcome:
+        """Return what became of it."""
+        return Outcome(
+            self.path,
+            self.status,
+            self.index,
+            self.size,
+            self.sha256,
+            self.error,
+            ", ".join(self.changes),
+            self.note,
+        )
+
+
+def refuse_what_is_there(kind: Kind, old: os.stat_result | None) -> None:
+    """Refuse to put something of that kind in the place of what is there. Raises FileError.
+
+    A file or link takes the place of a file or link, a directory is added to; nothing else is ever replaced.
+    """
+    if old is None:
+        return
+    if kind is Kind.DIRECTORY:
+        if not stat.S_ISDIR(old.st_mode):
+            raise FileError("", f"is {kind_of(old.st_mode)}, which a directory does not replace")
+    elif not stat.S_ISREG(old.st_mode) and not stat.S_ISLNK(old.st_mode):
+        raise FileError("", f"is {kind_of(old.st_mode)}, which is not replaced")
+
+
+def attributes(options: ReceiverOptions, plan: Plan, *, new: bool) -> tuple[Attributes, list[str]]:
+    """Return what a file or directory is to have, and in words what of that differs from what is there.
+
+    `new` says that it is a new inode, which is given everything; one that is there is given what differs. What the
+    operator did not ask for stays as it was; there was none: as the sender has it, but for the umask.
+    """
+    entry, old = plan.entry, plan.old
+    owner = -1 if options.owner is None else options.owner
+    group = -1 if options.group is None else options.group
+    asked_mode = options.mode if entry.kind in (Kind.FILE, Kind.HARDLINK) else None
+    mode = asked_mode if asked_mode is not None else entry.mode & _PERMISSIONS & ~options.umask
+    words = []
+    mtime = entry.mtime if options.preserve else None
+    if old is not None and not plan.created and not stat.S_ISLNK(old.st_mode):
+        old_mode = stat.S_IMODE(old.st_mode)
+        if asked_mode is None and not options.preserve:
+            mode = old_mode & _PERMISSIONS if new else old_mode
+        words += ["mode"] if mode != old_mode else []
+        if (owner, group) != (-1, -1) and (owner not in (-1, old.st_uid) or group not in (-1, old.st_gid)):
+            words.append("owner")
+        if mtime is not None and mtime != old.st_mtime_ns:
+            words.append("times")
+        if new:
+            owner, group = (old.st_uid if owner == -1 else owner), (old.st_gid if group == -1 else group)
+    must_own = options.owner is not None or options.group is not None
+    return Attributes(mode, owner, group, mtime, must_own), words

@@ -1,0 +1,206 @@
+"""Pushes, pulls and rollbacks over many hosts: from what was asked for to a `Run` that does it.
+
+Everything that can be wrong on this machine is found here, before any host is reached: a source that is not there, a
+variable that has no value, a request that no agent would take.
+"""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from agent.tree.entries import Listing
+from agent.tree.options import SenderOptions
+from agent.tree.paths import Links
+from agent.wire import file_messages as f
+from agent.wire.file_messages import TOP
+from agent.wire.record import record
+from controller import transfer
+from controller.cancel import CancelToken
+from controller.client import Client, Target
+from controller.differences import Differences
+from controller.errors import CancelledError, FleetError, HostError
+from controller.landing import Landing, Limits
+from controller.ledger import DiffMaker, Ledger
+from controller.meter import Meter, Unwatched, Watcher
+from controller.results import Result, Status, Tally
+from controller.runs import Plan, Run, new_run_id
+from controller.sources import Filler, look_at, opened, read_templates, reader
+from inventory import Host
+
+if TYPE_CHECKING:
+    from controller.keyfile import ControllerKey
+
+__all__ = ["Going", "PullOptions", "PushOptions", "plan_pull", "plan_push", "plan_rollback"]
+
+
+@record
+class PushOptions:
+    """How to push. See `fleet push --help`; each field is the option of its name.
+
+    `exclude` are patterns of files, as in rsync(1). `backup` is the suffix under which replaced files are kept.
+    """
+
+    mode: int | None = None
+    owner: str | None = None
+    group: str | None = None
+    preserve: bool = False
+    backup: str | None = None
+    check: bool = False
+    diff: bool = False
+    validate: str | None = None
+    delete: bool = False
+    exclude: Sequence[str] = ()
+    quick: bool = False
+    follow: bool = False
+    template: bool = False
+
+
+@record
+class PullOptions:
+    """How to pull. `max_size` (bytes) and `max_files` are for each host; `exclude` are patterns of files."""
+
+    flat: bool = False
+    follow: bool = False
+    preserve: bool = False
+    quick: bool = False
+    exclude: Sequence[str] = ()
+    max_size: int | None = None
+    max_files: int | None = 1_000_000
+
+
+@record
+class Going:
+    """What every kind of transfer needs of the fleet, and of who asked for it."""
+
+    hosts: Sequence[Host]
+    targets: Sequence[Target]
+    key: ControllerKey
+    width: int
+    connect_timeout: float
+    timeout: float | None
+    keep: bool
+    watcher: Watcher | None
+    token: CancelToken
+
+
+def plan_push(going: Going, sources: Sequence[str], destination: str, options: PushOptions) -> Run[Result]:
+    """Return the run that sends `sources` to `destination` everywhere. Raises FleetError."""
+    if not sources:
+        raise FleetError("push", "there is nothing to send")
+    found = look_at(sources, follow=options.follow or options.template)
+    if options.delete and not any(source.is_folder for source in found):
+        raise FleetError("--delete", "removes what a directory does not have, and no SRC is a directory")
+    templates = read_templates(found) if options.template else []
+    for host in going.hosts if templates else ():
+        for template in templates:
+            template.fill(host)  # an undefined variable must be found before the first host is changed
+    run_id = new_run_id()
+    if any(source.name == TOP for source in found) and not destination.endswith("/"):
+        destination += "/"  # what is in a directory can only go into one
+    requests = {host.name: _push(host, run_id, destination, options, several=len(found) > 1) for host in going.hosts}
+    by_name = {host.name: host for host in going.hosts}
+    differences = Differences()
+
+    sending = SenderOptions(follow=options.follow, exclude=tuple(options.exclude), check=options.check)
+    filler = Filler(templates)
+
+    def work(target: Target, meter: Meter, client: Client) -> Result:
+        place = filler.opened(by_name[target.name]) if templates else opened(found)
+        with place as (listed, local):
+            maker = DiffMaker(differences, target.name, reader(local)) if options.diff else None
+            ledger = Ledger(target.name, meter, keep=going.keep, differences=maker)
+            listing = Listing(iter(listed), sending, Links.ALWAYS)
+            return transfer.push(client, requests[target.name], listing, ledger, meter, going.timeout)
+
+    return _run(going, run_id, shlex.join(["push", *sources, destination]), work)
+
+
+def plan_pull(going: Going, paths: Sequence[str], folder: str, options: PullOptions) -> Run[Result]:
+    """Return the run that fetches `paths` from everywhere into `folder`. Raises FleetError."""
+    run_id = new_run_id()
+    requests = {host.name: _pull(host, run_id, paths, options) for host in going.hosts}
+    limits = Limits(options.max_size, options.max_files, options.preserve, options.quick)
+    landing = Landing(folder, paths, [host.name for host in going.hosts], flat=options.flat, limits=limits)
+
+    def work(target: Target, meter: Meter, client: Client) -> Result:
+        ledger = Ledger(target.name, meter, keep=going.keep)
+        return transfer.pull(client, requests[target.name], landing, ledger, meter, going.timeout)
+
+    return _run(going, run_id, shlex.join(["pull", *paths, folder]), work)
+
+
+def plan_rollback(going: Going, target_run: str | None) -> Run[Result]:
+    """Return the run that puts back what a push replaced. Raises FleetError."""
+    run_id = new_run_id()
+
+    def work(target: Target, meter: Meter, client: Client) -> Result:
+        ledger = Ledger(target.name, meter, keep=going.keep)
+        request = f.Rollback(target_run, host=target.name, run=run_id)
+        return transfer.rollback(client, request, ledger, going.timeout)
+
+    if target_run is not None and "\0" in target_run:
+        raise FleetError("RUN", f"{target_run!r} is not the id of a run")
+    return _run(going, run_id, shlex.join(["rollback", *([] if target_run is None else [target_run])]), work)
+
+
+def _run(going: Going, run_id: str, command: str, work: Callable[[Target, Meter, Client], Result]) -> Run[Result]:
+    watcher = going.watcher or Unwatched()
+
+    def reach(target: Target) -> Result:
+        began = time.monotonic()
+        meter = watcher.start(target.name)
+        try:
+            with Client(target, going.key, going.token, connect_timeout=going.connect_timeout) as client:
+                return work(target, meter, client)
+        except HostError as error:
+            elapsed = 0.0 if isinstance(error, CancelledError) else time.monotonic() - began
+            return Result(target.name, error.status, elapsed=elapsed, error=error.reason, tally=Tally())
+        finally:
+            watcher.end(target.name)
+
+    def skipped(target: Target) -> Result:
+        return Result(target.name, Status.SKIPPED, error=CancelledError().reason, tally=Tally())
+
+    plan = Plan(going.targets, reach, skipped, going.width)
+    return Run(plan, going.token, run_id=run_id, command=command)
+
+
+def _push(host: Host, run_id: str, destination: str, options: PushOptions, *, several: bool) -> f.Push:
+    try:
+        return f.Push(
+            destination,
+            host=host.name,
+            run=run_id,
+            several=several,
+            mode=options.mode,
+            owner=options.owner,
+            group=options.group,
+            preserve=options.preserve,
+            backup=options.backup,
+            check=options.check,
+            diff=options.diff,
+            validate=options.validate,
+            delete=options.delete,
+            exclude=tuple(options.exclude),
+            quick=options.quick,
+        )
+    except ValueError as error:
+        raise FleetError("push", str(error)) from None
+
+
+def _pull(host: Host, run_id: str, paths: Sequence[str], options: PullOptions) -> f.Pull:
+    try:
+        return f.Pull(
+            tuple(paths),
+            host=host.name,
+            run=run_id,
+            follow=options.follow,
+            exclude=tuple(options.exclude),
+            max_size=options.max_size,
+            max_files=options.max_files,
+        )
+    except ValueError as error:
+        raise FleetError("pull", str(error)) from None

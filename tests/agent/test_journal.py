@@ -1,0 +1,218 @@
+"""The agent's records: what is swept and what is not, and what can be rolled back."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.journal import Journal, Replaced
+from agent.tree.errors import FileError
+from agent.tree.paths import Folder
+
+DAY = 24 * 3600.0
+TOKEN = "0123456789abcdef"
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    (tmp_path / "agent").mkdir()
+    journal = Journal.open(str(tmp_path / "agent"))
+    yield journal
+    journal.close()
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """Return a directory with temporary names of a transfer, and much that is not its."""
+    path = tmp_path / "place"
+    path.mkdir()
+    for name in (f".a.fleet-{TOKEN}c1", f".b.fleet-{TOKEN}l2", ".c.fleet-fedcba9876543210c1", "d", f"e.fleet-{TOKEN}"):
+        (path / name).touch()
+    return path
+
+
+def dead(journal: Journal, *places: Path | str) -> None:
+    """Leave the record of a transfer whose agent was killed."""
+    record = journal.begin(TOKEN)
+    for place in places:
+        record.note(str(place))
+    record.close(clean=False)
+
+
+def names(path: Path) -> set[str]:
+    return {one.name for one in path.iterdir()}
+
+
+def records(tmp_path: Path) -> set[str]:
+    return names(tmp_path / "agent/transfers")
+
+
+def test_only_its_own_names_are_swept(journal: Journal, place: Path, tmp_path: Path) -> None:
+    dead(journal, place)
+    assert journal.sweep(0.0) == 2
+    assert names(place) == {".c.fleet-fedcba9876543210c1", "d", f"e.fleet-{TOKEN}"}
+    assert records(tmp_path) == set()
+
+
+def test_a_living_transfer_is_left_alone(journal: Journal, place: Path, tmp_path: Path) -> None:
+    record = journal.begin(TOKEN)
+    record.note(str(place))
+    other = Journal.open(str(tmp_path / "agent"))
+    assert other.sweep(0.0) == 0
+    assert len(names(place)) == 5
+    other.close()
+    record.close(clean=True)
+    assert records(tmp_path) == set()
+
+
+def test_remains_are_kept_for_a_day(journal: Journal, place: Path, tmp_path: Path) -> None:
+    part = place / ".x.fleet-part"
+    part.touch()
+    now = part.stat().st_mtime
+    dead(journal, place)
+    assert journal.sweep(now + DAY - 1) == 2
+    assert part.exists()
+    assert records(tmp_path) == {TOKEN}
+    assert journal.sweep(now + DAY + 1) == 1
+    assert not part.exists()
+    assert records(tmp_path) == set()
+
+
+@pytest.mark.parametrize("kind", ["link", "directory"])
+def test_remains_that_are_not_ours(journal: Journal, place: Path, tmp_path: Path, kind: str) -> None:
+    part = place / ".x.fleet-part"
+    part.symlink_to(place / "d") if kind == "link" else part.mkdir()
+    dead(journal, place)
+    journal.sweep(time.time() + 2 * DAY)
+    assert part.is_symlink() or part.is_dir()
+
+
+def test_a_directory_that_is_a_link_now(journal: Journal, place: Path, tmp_path: Path) -> None:
+    """Somebody swapped it while the agent was dead: nothing of ours is where the link leads."""
+    (tmp_path / "link").symlink_to(place)
+    dead(journal, tmp_path / "link", tmp_path / "gone", place / "d")
+    assert journal.sweep(0.0) == 0
+    assert len(names(place)) == 5
+    assert records(tmp_path) == set()
+
+
+def test_a_record_that_was_cut(journal: Journal, place: Path, tmp_path: Path) -> None:
+    text = json.dumps(str(place)) + '\n"/half'
+    (tmp_path / "agent/transfers" / TOKEN).write_text(text)
+    assert journal.sweep(0.0) == 2
+
+
+def test_a_record_that_cannot_be_read(
+    journal: Journal, place: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "agent/transfers/x").symlink_to("/etc/passwd")
+    dead(journal, place)
+    assert journal.sweep(0.0) == 2
+
+
+def test_a_folder_that_cannot_be_listed(
+    journal: Journal, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead(journal, place)
+
+    def fail(folder: Folder) -> list[str]:
+        raise FileError("list the directory", "input/output error")
+
+    monkeypatch.setattr(Folder, "names", fail)
+    assert journal.sweep(0.0) == 0
+
+
+def test_a_folder_is_noted_once(journal: Journal, tmp_path: Path) -> None:
+    record = journal.begin(TOKEN)
+    for place in ["/a", "/a", *map(str, range(300)), "/a"]:
+        record.note(place)
+    lines = (tmp_path / "agent/transfers" / TOKEN).read_text().splitlines()
+    assert lines == [json.dumps(place) for place in ["/a", *map(str, range(300)), "/a"]]
+    record.close(clean=True)
+
+
+def test_a_token_is_used_once(journal: Journal) -> None:
+    record = journal.begin(TOKEN)
+    with pytest.raises(FileExistsError):
+        journal.begin(TOKEN)
+    record.close(clean=True)
+
+
+def test_a_folder_that_is_open_to_others(tmp_path: Path) -> None:
+    (tmp_path / "transfers").mkdir(mode=0o700)
+    (tmp_path / "transfers").chmod(0o755)
+    with pytest.raises(PermissionError, match=r"transfers is open to others$"):
+        Journal.open(str(tmp_path))
+
+
+def test_a_lock_is_gone_with_its_holder(journal: Journal, tmp_path: Path) -> None:
+    record = journal.begin(TOKEN)
+    with open(tmp_path / "agent/transfers" / TOKEN) as file:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        record.close(clean=False)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+# Rolling back ------------------------------------------------------------------------------------------------------
+
+
+def test_undos(journal: Journal, tmp_path: Path) -> None:
+    first = [Replaced("/a", "/a~", "1", "2"), Replaced("/\udcff", "/\udcff~", "3", "4")]
+    for controller, run, replaced in (("ops", "r1", first), ("eve", "r2", first[:1]), ("ops", "r3", first[:1])):
+        writer = journal.begin_undo(controller, run, TOKEN)
+        writer.sync()
+        for one in replaced:
+            writer.note(one)
+        writer.sync()
+        writer.close()
+        writer.close()
+    undos = journal.undos()
+    assert [(undo.controller, undo.run) for undo in undos] == [("ops", "r1"), ("eve", "r2"), ("ops", "r3")]
+    assert list(journal.replaced(undos[0])) == first[::-1]
+    assert journal.sweep(0.0) == 0
+    assert len(records(tmp_path)) == 3
+
+
+def test_a_push_that_replaced_nothing_is_no_undo(journal: Journal) -> None:
+    journal.begin_undo("ops", "r1", TOKEN).close()
+    assert journal.undos() == []
+
+
+def test_the_oldest_go(journal: Journal) -> None:
+    for number in range(20):
+        writer = journal.begin_undo("ops", f"r{number}", TOKEN)
+        writer.note(Replaced("/a", "/a~", "1", "2"))
+        writer.close()
+    other = journal.begin_undo("eve", "e", TOKEN)
+    other.note(Replaced("/a", "/a~", "1", "2"))
+    other.close()
+    assert [undo.run for undo in journal.undos()] == [f"r{number}" for number in range(4, 20)] + ["e"]
+
+
+def test_an_undo_that_was_cut(journal: Journal, tmp_path: Path) -> None:
+    lines = ['{"controller": "ops", "run": "r1"}', '{"path": "/a", "backup": "/b", "old": "1", "new": "2"}', '{"pa']
+    folder = tmp_path / "agent/transfers"
+    (folder / "1-x.undo").write_text("\n".join(lines))
+    (folder / "2-x.undo").write_text("")
+    (folder / "3-x.undo").write_text("[1]\n")
+    (undo,) = journal.undos()
+    assert list(journal.replaced(undo)) == [Replaced("/a", "/b", "1", "2")]
+
+
+def test_an_undo_with_other_lines(journal: Journal, tmp_path: Path) -> None:
+    (tmp_path / "agent/transfers/1-x.undo").write_text('{"controller": "ops"}\n[]\n{"path": 1}\n')
+    (undo,) = journal.undos()
+    assert list(journal.replaced(undo)) == []
+
+
+def test_the_folder_is_made_once(tmp_path: Path) -> None:
+    for _ in range(2):
+        Journal.open(str(tmp_path)).close()
+    assert os.stat(tmp_path / "transfers").st_mode & 0o777 == 0o700

@@ -1,0 +1,548 @@
+"""One session over real TLS on loopback; the other end is the controller's connection, led by hand.
+
+The session runs in a thread, as in the agent; what it raises is what the test asks for.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import select
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from agent.log import log
+from agent.runner import Runner, RunnerError
+from agent.session import Login, LoginError, LoginTimeoutError, Services, Session, StoppingError
+from agent.tls import server_context
+from agent.wire import messages as m
+from agent.wire.connection import NEED_DATA, Closed, Connection, Role
+from agent.wire.errors import RemoteProtocolError
+from agent.wire.handshake import (
+    AuthenticationError,
+    ManInTheMiddleError,
+    Verifier,
+    channel_binding,
+    client_proof,
+    derive_keys,
+    server_proof_matches,
+    transcript_hash,
+)
+
+PATIENCE = 20.0
+KEYS = derive_keys(bytes(32), "ops", b"h" * 16, 1)
+
+
+class Clock:
+    """Real time, and as much more as a test adds."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self.ahead
+
+
+class Rig:
+    def __init__(self, runner: Runner) -> None:
+        context, certificate = server_context()
+        self.clock = Clock()
+        self.permissions = frozenset({"run"})
+        self.known: Verifier | None = Verifier(KEYS.stored_key, KEYS.server_key)
+        self.asked: list[tuple[str, bytes, int, str]] = []
+        reading, self.stop = os.pipe()
+        self.services = Services(
+            context=context,
+            certificate=certificate,
+            find=self._find,
+            permissions=lambda name: self.permissions,
+            runner=runner,
+            shell="/bin/sh",
+            files=None,  # type: ignore[arg-type]  # transfers have tests of their own
+            about={"agent": "9.9", "host": "web1"},
+            stop=reading,
+            clock=self.clock,
+        )
+        self.connection = Connection(Role.CONTROLLER)
+        self._thread: threading.Thread | None = None
+        self._result: list[Any] = []
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self.sock = socket.create_connection(listener.getsockname(), PATIENCE)
+            self.server_side, _ = listener.accept()
+        self.session = Session(self.server_side, "10.0.0.9", self.services, self.clock())
+        self.tls: ssl.SSLSocket | None = None
+
+    def _find(self, *who: Any) -> Verifier | None:
+        self.asked.append(who)
+        return self.known
+
+    # The session's side.
+
+    def begin(self, *steps: Callable[[], object]) -> None:
+        """Let the session take these steps in its thread."""
+
+        def work() -> None:
+            try:
+                for step in steps:
+                    self._result.append(step())
+            except BaseException as error:
+                self._result.append(error)
+            finally:
+                self.session.close()
+
+        self._thread = threading.Thread(target=work)
+        self._thread.start()
+
+    def authenticate(self) -> None:
+        self.begin(self.session.authenticate)
+
+    def serve(self) -> None:
+        """Log in and serve."""
+        self.begin(self.session.authenticate, self.session.serve)
+        self.log_in()
+
+    def result(self) -> Any:
+        """Return what the last step has returned or raised."""
+        assert self._thread is not None
+        self._thread.join(PATIENCE)
+        assert not self._thread.is_alive()
+        return self._result[-1]
+
+    # The controller's side.
+
+    def handshake(self) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        self.tls = context.wrap_socket(self.sock, suppress_ragged_eofs=False)
+
+    def send(self, *messages: m.Message) -> None:
+        assert self.tls is not None
+        self.tls.sendall(b"".join(map(self.connection.send, messages)))
+
+    def event(self) -> Any:
+        assert self.tls is not None
+        while (event := self.connection.next_event()) is NEED_DATA:
+            self.connection.receive(self.tls.recv(65536))
+        return event
+
+    def until_exit(self) -> tuple[bytes, bytes, m.Exit]:
+        data = {m.Stdout: b"", m.Stderr: b""}
+        while not isinstance(event := self.event(), m.Exit):
+            if isinstance(event, m.Stdout | m.Stderr):
+                data[type(event)] += event.data
+        return data[m.Stdout], data[m.Stderr], event
+
+    def hello(self, **changes: Any) -> None:
+        hello = m.Hello("ops", b"h" * 16, 1, bytes(32), 1, 1, 0)
+        self.handshake()
+        self.send(replace(hello, **changes))
+
+    def proof(self, client_key: bytes = KEYS.client_key) -> m.Proof:
+        assert self.tls is not None
+        binding = channel_binding(self.tls.getpeercert(True) or b"", self.tls.get_channel_binding("tls-unique"))
+        self.transcript = transcript_hash(self.connection.hello, self.connection.challenge, binding)
+        return m.Proof(binding, client_proof(client_key, self.transcript))
+
+    def log_in(self) -> m.Welcome:
+        self.hello()
+        assert isinstance(self.event(), m.Challenge)
+        proof = self.proof()
+        self.send(proof)
+        welcome = self.event()
+        assert isinstance(welcome, m.Welcome)
+        assert server_proof_matches(KEYS.server_key, self.transcript, proof.proof, welcome.info, welcome.proof)
+        return welcome
+
+    def release(self) -> None:
+        for sock in (self.tls, self.sock):
+            if sock is not None:
+                sock.close()
+        self.session.close()
+        if self._thread is not None:
+            self._thread.join(PATIENCE)
+        os.close(self.stop)
+        os.close(self.services.stop)
+
+
+@pytest.fixture
+def rig(runner: Runner) -> Iterator[Rig]:
+    rig = Rig(runner)
+    yield rig
+    rig.release()
+
+
+@pytest.fixture
+def lines() -> Iterator[list[str]]:
+    """What is logged."""
+    found: list[str] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            found.append(record.getMessage())
+
+    before = log.handlers, log.level, log.propagate
+    log.handlers, log.propagate = [Handler()], False
+    log.setLevel(logging.DEBUG)
+    yield found
+    log.handlers, log.propagate = before[0], before[2]
+    log.setLevel(before[1])
+
+
+# The login --------------------------------------------------------------------------------------------------------
+
+
+def test_login(rig: Rig) -> None:
+    rig.authenticate()
+    welcome = rig.log_in()
+    assert rig.result() == Login("ops", b"h" * 16, 1)
+    assert rig.session.login == Login("ops", b"h" * 16, 1)
+    assert rig.asked == [("ops", b"h" * 16, 1, "10.0.0.9")]
+    assert json.loads(welcome.info) == {"agent": "9.9", "host": "web1", "permissions": ["run"]}
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "version"),
+    [(1, 1, 1), (1, 7, 1)],
+)
+def test_version_that_both_have(rig: Rig, low: int, high: int, version: int) -> None:
+    rig.authenticate()
+    rig.hello(min_version=low, max_version=high, features=0xFFFF)
+    assert rig.event().version == version
+
+
+def test_no_version_that_both_have(rig: Rig) -> None:
+    rig.authenticate()
+    rig.hello(min_version=2, max_version=3)
+    assert rig.event().version == 1
+    error = rig.result()
+    assert isinstance(error, LoginError)
+    assert str(error) == "no common protocol version: controller has 2 to 3, agent 1 to 1"
+    assert rig.session.login is None
+
+
+def test_unknown_controller(rig: Rig) -> None:
+    rig.known = None
+    rig.authenticate()
+    rig.hello()
+    rig.event()
+    rig.send(rig.proof())
+    assert rig.event() == m.Refusal()
+    assert type(rig.result()) is AuthenticationError
+    assert rig.session.login is None
+
+
+def test_wrong_key(rig: Rig) -> None:
+    rig.authenticate()
+    rig.hello()
+    rig.event()
+    rig.send(rig.proof(bytes(32)))
+    assert rig.event() == m.Refusal()
+    assert type(rig.result()) is AuthenticationError
+
+
+def test_proof_for_another_connection(rig: Rig) -> None:
+    rig.authenticate()
+    rig.hello()
+    rig.event()
+    binding = bytes(32)
+    transcript = transcript_hash(rig.connection.hello, rig.connection.challenge, binding)
+    rig.send(m.Proof(binding, client_proof(KEYS.client_key, transcript)))
+    assert rig.event() == m.Refusal()
+    error = rig.result()
+    assert isinstance(error, ManInTheMiddleError)
+    assert str(error) == "controller ops authenticated through another TLS channel: man in the middle"
+
+
+def _nothing(rig: Rig) -> None: ...
+
+
+def _tls(rig: Rig) -> None:
+    rig.handshake()
+
+
+def _hello(rig: Rig) -> None:
+    rig.hello()
+    rig.event()
+
+
+@pytest.mark.parametrize("step", [_nothing, _tls, _hello])
+def test_one_deadline_for_all_of_the_login(rig: Rig, step: Callable[[Rig], None]) -> None:
+    """It has passed when the session looks at the clock again, which it does at each byte."""
+    rig.authenticate()
+    step(rig)
+    rig.clock.ahead = 10.0
+    if rig.tls is None:
+        rig.sock.sendall(b"\x16")
+    else:
+        rig.tls.sendall(b"\0")
+    error = rig.result()
+    assert isinstance(error, LoginTimeoutError)
+    assert str(error) == "no login within 10 s"
+
+
+def test_the_deadline_counts_from_the_accept(rig: Rig) -> None:
+    """Who has waited for a place has that much less."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname())
+        sock, _ = listener.accept()
+    rig.session.close()
+    rig.session = Session(sock, "10.0.0.9", rig.services, rig.clock() - 9.95)
+    rig.authenticate()
+    assert isinstance(rig.result(), LoginTimeoutError)
+    client.close()
+
+
+@pytest.mark.parametrize("step", [_nothing, _tls, _hello])
+def test_the_agent_stops_in_the_login(rig: Rig, step: Callable[[Rig], None]) -> None:
+    rig.authenticate()
+    step(rig)
+    os.write(rig.stop, b"!")
+    assert isinstance(rig.result(), StoppingError)
+
+
+@pytest.mark.parametrize("step", [_nothing, _tls, _hello])
+def test_the_peer_goes_in_the_login(rig: Rig, step: Callable[[Rig], None]) -> None:
+    rig.authenticate()
+    step(rig)
+    (rig.tls or rig.sock).close()
+    assert isinstance(rig.result(), OSError)
+
+
+def test_an_end_that_tls_announces_in_the_login(rig: Rig) -> None:
+    rig.authenticate()
+    _hello(rig)
+    assert rig.tls is not None
+    rig.tls.settimeout(0)
+    with pytest.raises(ssl.SSLError):
+        rig.tls.unwrap()
+    error = rig.result()
+    assert isinstance(error, RemoteProtocolError)
+    assert str(error) == "the connection ended in state proof"
+
+
+def test_interrupted_in_the_login(rig: Rig) -> None:
+    rig.authenticate()
+    _hello(rig)
+    rig.session.interrupt()
+    assert isinstance(rig.result(), OSError)
+    rig.session.interrupt()  # when there is nothing left to interrupt
+
+
+def test_tls_that_cannot_send_waits_for_room(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The handshake asks for room once, then goes on."""
+    handshake = rig.session._socket.do_handshake
+    raised: list[int] = []
+
+    def want_write() -> None:
+        if not raised:
+            raised.append(1)
+            raise ssl.SSLWantWriteError
+        handshake()
+
+    monkeypatch.setattr(rig.session._socket, "do_handshake", want_write)
+    rig.authenticate()
+    rig.log_in()
+    assert isinstance(rig.result(), Login)
+
+
+def test_challenge_that_does_not_go_at_once(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    send = rig.session._socket.send
+    raised: list[int] = []
+
+    def full(data: memoryview) -> int:
+        if not raised:
+            raised.append(1)
+            raise ssl.SSLWantWriteError
+        return send(data)
+
+    monkeypatch.setattr(rig.session._socket, "send", full)
+    rig.authenticate()
+    rig.log_in()
+    assert isinstance(rig.result(), Login)
+    assert raised
+
+
+# Requests ---------------------------------------------------------------------------------------------------------
+
+
+def test_run(rig: Rig, lines: list[str]) -> None:
+    rig.serve()
+    rig.send(m.Run("echo $FLEET_HOST $FLEET_RUN $A; pwd >&2; exit 3", "web1", "r1", {"A": "b"}, directory="/"))
+    out, err, end = rig.until_exit()
+    assert (out, err, end.code) == (b"web1 r1 b\n", b"/\n", 3)
+    rig.tls.close()  # type: ignore[union-attr]
+    assert rig.result() is None
+    first, second = lines
+    assert first.startswith("ops from 10.0.0.9 as 'web1' runs 'echo $FLEET_HOST")
+    assert first.endswith(" (run r1)")
+    assert second.startswith("run r1: exit 3 after 0.")
+    assert second.endswith(" s (exit)")
+
+
+def test_several_commands_one_after_the_other(rig: Rig) -> None:
+    rig.serve()
+    for number in range(3):
+        rig.send(m.Run(f"exit {number}"))
+        assert rig.until_exit()[2].code == number
+
+
+def test_signal_is_logged(rig: Rig, lines: list[str]) -> None:
+    rig.serve()
+    rig.send(m.Run("kill -9 $$", run="r\n1"))
+    assert rig.until_exit()[2].signal == 9
+    rig.tls.close()  # type: ignore[union-attr]
+    assert rig.result() is None
+    assert lines[-1].startswith("run 'r\\n1': signal 9 after 0.")
+
+
+def test_stdin(rig: Rig) -> None:
+    rig.serve()
+    rig.send(m.Run("cat", stdin=True), m.Stdin(b"one\n"))
+    assert rig.event() == m.Stdout(b"one\n")
+    rig.send(m.Stdin(b"two\n"))
+    rig.send(rig.connection.end_of(m.Stream.STDIN))
+    assert rig.until_exit()[0] == b"two\n"
+
+
+def test_what_crosses_with_the_exit_means_nothing(rig: Rig) -> None:
+    rig.serve()
+    rig.send(m.Run("exit 0", stdin=True))
+    rig.until_exit()
+    rig.send(m.Stdin(b"late"), m.Cancel(), m.Ping(3))
+    assert rig.event().token == 3
+
+
+def test_cancel(rig: Rig) -> None:
+    rig.serve()
+    rig.send(m.Run("echo; exec sleep 1000"))
+    assert isinstance(rig.event(), m.Stdout)
+    rig.send(m.Cancel())
+    end = rig.until_exit()[2]
+    assert (end.reason, end.signal) == (m.Reason.CANCELLED, 15)
+
+
+def test_timeout(rig: Rig) -> None:
+    rig.serve()
+    rig.send(m.Run("exec sleep 1000", timeout=0.1))
+    assert rig.until_exit()[2].reason is m.Reason.TIMEOUT
+
+
+def test_without_the_permission(rig: Rig, lines: list[str]) -> None:
+    rig.permissions = frozenset({"pull"})
+    rig.serve()
+    rig.send(m.Run("touch /x"))
+    assert rig.event() == m.Error("denied", "controller ops may not run commands on this host")
+    assert lines == ["ops from 10.0.0.9 may not run commands here: refused 'touch /x'"]
+    rig.permissions = frozenset({"run"})  # read again for each request
+    rig.send(m.Run("exit 4"))
+    assert rig.until_exit()[2].code == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"user": "nobody-has-this-name"}, "unknown user 'nobody-has-this-name'"),
+        ({"user": "a\nb"}, "unknown user 'a\\nb'"),
+        ({"directory": "/" + "d" * 5000}, "cannot enter the directory: its path has 5001 bytes, at most 4095"),
+        ({"directory": "/nowhere"}, "no such directory: /nowhere"),
+    ],
+)
+def test_what_cannot_be_started(rig: Rig, lines: list[str], options: dict[str, str], error: str) -> None:
+    rig.serve()
+    rig.send(m.Run("true", **options))  # type: ignore[arg-type]
+    out, err, end = rig.until_exit()
+    assert (out, err, replace(end, elapsed=0.0)) == (b"", b"", m.Exit(error=error))
+    rig.send(m.Run("exit 5"))
+    assert rig.until_exit()[2].code == 5
+    assert any(line.endswith(error) for line in lines)
+
+
+def test_runner_that_can_start_nothing(rig: Rig, lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(command: object) -> None:
+        raise RunnerError("make pipes", "Too many open files")
+
+    monkeypatch.setattr(rig.services.runner, "run", refuse)
+    rig.serve()
+    rig.send(m.Run("true"))
+    assert rig.until_exit()[2] == m.Exit(error="cannot make pipes: Too many open files")
+    assert lines[1] == "cannot start: cannot make pipes: Too many open files"
+
+
+# The end ----------------------------------------------------------------------------------------------------------
+
+
+def test_controller_that_leaves(rig: Rig) -> None:
+    rig.serve()
+    rig.tls.settimeout(0)  # type: ignore[union-attr]
+    with pytest.raises(ssl.SSLError):
+        rig.tls.unwrap()  # type: ignore[union-attr]
+    assert rig.result() is None
+
+
+def test_cut_while_a_command_runs_kills_it(rig: Rig) -> None:
+    rig.serve()
+    rig.send(m.Run("echo $$; exec sleep 1000"))
+    handle = os.pidfd_open(int(rig.event().data))
+    rig.tls.close()  # type: ignore[union-attr]
+    assert isinstance(rig.result(), ssl.SSLEOFError)
+    assert select.select([handle], [], [], PATIENCE)[0], "it lives"
+    os.close(handle)
+
+
+def test_stop_while_idle(rig: Rig) -> None:
+    rig.serve()
+    os.write(rig.stop, b"!")
+    assert rig.event() == m.Goodbye("stopping", "the agent stops")
+    assert rig.event() == Closed()
+    assert isinstance(rig.result(), StoppingError)
+
+
+def test_stop_while_a_command_runs(rig: Rig) -> None:
+    """It is cancelled and reported, then the session ends at once."""
+    rig.serve()
+    rig.send(m.Run("echo; exec sleep 1000"))
+    rig.event()
+    os.write(rig.stop, b"!")
+    end = rig.until_exit()[2]
+    assert (end.reason, end.signal) == (m.Reason.CANCELLED, 15)
+    assert rig.event() == m.Goodbye("stopping", "the agent stops")
+    assert isinstance(rig.result(), StoppingError)
+
+
+def test_request_that_crosses_with_the_stop_is_not_started(rig: Rig) -> None:
+    rig.serve()
+    rig.send(m.Run("echo; exec sleep 1000"))
+    rig.event()
+    os.write(rig.stop, b"!")
+    assert rig.until_exit()[2].reason is m.Reason.CANCELLED
+    rig.connection.send(m.Run("echo never"))
+    assert isinstance(rig.result(), StoppingError)
+
+
+def test_interrupted_by_another_thread(rig: Rig) -> None:
+    rig.serve()
+    rig.session.interrupt()
+    assert rig.result() is None
+
+
+def test_output_to_a_slow_reader_arrives_whole(rig: Rig) -> None:
+    """More than the kernel holds for us: the session waits for room, and goes on."""
+    rig.serve()
+    rig.send(m.Run("head -c 20000000 /dev/zero"))
+    out, _, end = rig.until_exit()
+    assert (len(out), end.code) == (20_000_000, 0)
+
+
+def test_refusal_of_the_protocol(rig: Rig) -> None:
+    rig.serve()
+    rig.tls.sendall(b"\0\0\0\0\x7f\0\0\0\0")  # type: ignore[union-attr]
+    assert isinstance(rig.result(), RemoteProtocolError)

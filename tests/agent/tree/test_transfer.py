@@ -1,0 +1,68 @@
+"""One transfer after the other, whole: what is there afterwards, and what is said of it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from agent.tree.places import Named
+from agent.wire.file_messages import FileStatus, Outcome
+
+Push = Callable[..., dict[str, Outcome]]
+CHANGED, UNCHANGED, FAILED = FileStatus.CHANGED, FileStatus.UNCHANGED, FileStatus.FAILED
+
+
+def test_one_file(push: Push, source: Path, base: Path) -> None:
+    file = source / "nginx.conf"
+    file.write_bytes(b"worker_processes 4;\n")
+    file.chmod(0o640)
+    sha256 = hashlib.sha256(b"worker_processes 4;\n").hexdigest()
+    path = f"{base}/nginx.conf"
+    expected = Outcome(path, CHANGED, 0, 20, sha256, changes="created")
+    assert push(file, base=base) == {"nginx.conf": expected}
+    assert (base / "nginx.conf").read_bytes() == b"worker_processes 4;\n"
+    assert (base / "nginx.conf").stat().st_mode & 0o7777 == 0o640
+    assert push(file, base=base) == {"nginx.conf": Outcome(path, UNCHANGED, 0, 20, sha256)}
+    file.write_bytes(b"worker_processes 8;\n")
+    assert push(file, base=base)["nginx.conf"].changes == "content"
+    assert (base / "nginx.conf").read_bytes() == b"worker_processes 8;\n"
+
+
+def test_a_small_tree(push: Push, source: Path, base: Path) -> None:
+    tree = source / "tree"
+    (tree / "a/b").mkdir(parents=True)
+    (tree / "empty").mkdir(mode=0o711)
+    (tree / "a/b/deep").write_bytes(os.urandom(700_000))
+    (tree / "a/small").write_bytes(b"small")
+    (tree / "none").touch()
+    (tree / "link").symlink_to("a/small")
+    os.link(tree / "a/small", tree / "twin")
+    outcomes = push(tree, base=base)
+    assert {path: outcome.changes for path, outcome in outcomes.items()} == dict.fromkeys(
+        [
+            "tree",
+            "tree/a",
+            "tree/a/b",
+            "tree/a/b/deep",
+            "tree/a/small",
+            "tree/empty",
+            "tree/link",
+            "tree/none",
+            "tree/twin",
+        ],
+        "created",
+    )
+    assert (base / "tree/a/b/deep").read_bytes() == (tree / "a/b/deep").read_bytes()
+    assert (base / "tree/link").readlink() == Path("a/small")
+    assert (base / "tree/twin").samefile(base / "tree/a/small")
+    assert (base / "tree/empty").stat().st_mode & 0o7777 == 0o711
+    assert (base / "tree").stat().st_mode == tree.stat().st_mode
+    assert {outcome.status for outcome in push(tree, base=base).values()} == {UNCHANGED}
+
+
+def test_a_new_name(push: Push, source: Path, base: Path) -> None:
+    (source / "file").write_bytes(b"x")
+    assert [*push(source / "file", base=base, place=Named("other"))] == ["other"]
+    assert [path.name for path in base.iterdir()] == ["other"]

@@ -1,0 +1,167 @@
+"""The program as a whole: how errors of every kind end it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+
+import pytest
+import typer
+
+import controller.cli.main as module
+from controller.cli.main import COMMANDS, main, program
+from controller.errors import FleetError
+
+
+@pytest.fixture
+def command(monkeypatch):
+    """Return a function that makes `fleet` do as the test says."""
+
+    def become(act):
+        def app(**options):
+            assert options == {"args": ["x"], "prog_name": "fleet", "standalone_mode": False}
+            return act()
+
+        monkeypatch.setattr(module, "program", lambda parts: app)
+
+    return become
+
+
+def raising(error):
+    def act():
+        raise error
+
+    return act
+
+
+@pytest.mark.parametrize(("value", "code"), [(None, 0), (0, 0), (5, 5)])
+def test_what_a_command_returns_is_the_exit_code(command, value, code):
+    command(lambda: value)
+    assert main(["x"]) == code
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [
+        (FleetError("a\x1b", "b\n", "c\t"), 2, "fleet: a\\x1b: b\\x0a\nhint: c\\x09\n"),
+        (FleetError("a", "b", exit_code=3), 3, "fleet: a: b\n"),
+        (KeyboardInterrupt(), 130, ""),
+        (typer.BadParameter("Not that one."), 2, "fleet: usage: invalid value: Not that one\nhint: fleet --help\n"),
+        (
+            ZeroDivisionError("oh"),
+            1,
+            "fleet: bug: ZeroDivisionError: oh\nhint: FLEET_DEBUG=1 shows where; please report it\n",
+        ),
+        (
+            OSError(errno.ENOENT, "No such file"),
+            1,
+            "fleet: bug: FileNotFoundError: [Errno 2] No such file\n"
+            "hint: FLEET_DEBUG=1 shows where; please report it\n",
+        ),
+    ],
+)
+def test_errors(command, monkeypatch, capsys, error, code, text):
+    monkeypatch.delenv("FLEET_DEBUG", raising=False)
+    command(raising(error))
+    assert main(["x"]) == code
+    assert capsys.readouterr() == ("", text)
+
+
+def test_bugs_are_raised_on_demand(command, monkeypatch):
+    monkeypatch.setenv("FLEET_DEBUG", "1")
+    command(raising(ZeroDivisionError("oh")))
+    with pytest.raises(ZeroDivisionError):
+        main(["x"])
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [
+        ("BrokenPipeError()", 141, ""),
+        (
+            "OSError(28, 'No space left on device')",
+            3,
+            "fleet: output: cannot write standard output: No space left on device\n",
+        ),
+        ("OutputError('file', 'is full')", 3, "fleet: output: cannot write file: is full\n"),
+    ],
+)
+def test_output_that_cannot_be_written_is_given_up(error, code, text):
+    # In a process of its own: it gives its standard output away.
+    program = f"""\
+import sys
+import controller.cli.main
+from controller.output import OutputError
+def app(**options):
+    sys.stdout.write("lost")
+    raise {error}
+controller.cli.main.program = lambda parts: app
+sys.exit(controller.cli.main.main([]))
+"""
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=buffered, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", text)
+
+
+def test_closed_standard_streams_are_opened_to_nowhere(tmp_path):
+    program = f"""\
+import os, sys
+import controller.cli.main
+def app(**options):
+    assert sys.stdin.read() == ""
+    print("lost")
+    print("lost", file=sys.stderr)
+    with open({str(tmp_path / "file")!r}, "w") as file:
+        assert file.fileno() > 2
+        file.write("kept")
+    return 7
+controller.cli.main.program = lambda parts: app
+sys.exit(controller.cli.main.main([]))
+"""
+    done = subprocess.run(["/bin/sh", "-c", 'exec "$0" -c "$1" <&- >&- 2>&-', sys.executable, program], check=False)
+    assert done.returncode == 7
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_help_loads_neither_tls_nor_tables(tmp_path):
+    program = """\
+import sys
+import controller.cli.main
+code = controller.cli.main.main(["--help"])
+heavy = {"ssl", "socket", "tabulate", "rich", "tomllib", "controller.api", "controller.client"} & set(sys.modules)
+sys.exit(f"loaded {heavy}" if heavy else code)
+"""
+    # Who measures coverage loads much by itself.
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=plain, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert os.linesep.join(done.stdout.splitlines()[:1]) == "Usage: fleet [OPTIONS] COMMAND [ARGS]..."
+
+
+def test_only_the_module_of_the_command_is_loaded(tmp_path):
+    program = """\
+import sys
+from controller.cli.main import main
+code = main(["run", "--help"])
+others = {f"controller.cli.{name}" for name in ("demo", "files", "hosts", "keys")} & set(sys.modules)
+sys.exit(f"loaded {others}" if others else code)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_every_command_is_in_the_table():
+    everything = program(COMMANDS.values())
+    assert sorted(info.name for info in everything.registered_commands) == sorted(COMMANDS)
+    for register in COMMANDS.values():
+        names = {info.name for info in program([register]).registered_commands}
+        assert names == {name for name, holder in COMMANDS.items() if holder is register}
+
+
+@pytest.mark.parametrize(("closed", "code"), [("", 2), (">&-", 2), ("2>&-", 2)])
+def test_the_process_leaves_with_the_exit_code_of_its_command_line(closed, code):
+    text = "from controller.cli import run_and_leave; run_and_leave()"
+    done = subprocess.run(["/bin/sh", "-c", f'exec "$0" -c "$1" {closed}', sys.executable, text], check=False)
+    assert done.returncode == code
