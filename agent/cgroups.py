@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-from pathlib import Path
 
 from agent.wire.record import record
 
@@ -24,25 +23,25 @@ _TRIES = 3
 class Cgroup:
     """One worker's group. `home` is the directory of the group that the agent itself is in."""
 
-    home: Path
+    home: str
     name: str
 
     @classmethod
-    def named(cls, home: Path, token: str) -> Cgroup:
+    def named(cls, home: str, token: str) -> Cgroup:
         """Return the group of this token, which must be new and unique on the machine. Makes nothing."""
         return cls(home, _PREFIX + token)
 
     @property
-    def path(self) -> Path:
+    def path(self) -> str:
         """Its directory."""
-        return self.home / self.name
+        return f"{self.home}/{self.name}"
 
     def enter(self) -> bool:
         """Make it and move this process into it. Returns whether that was possible."""
         for _ in range(_TRIES):
             try:
-                self.path.mkdir(exist_ok=True)
-                _write(self.path / "cgroup.procs", "0")
+                self._make()
+                _write(f"{self.path}/cgroup.procs", "0")
                 return True
             except FileNotFoundError:
                 continue  # another agent's sweep took it for an abandoned one
@@ -51,10 +50,16 @@ class Cgroup:
         self.remove()
         return False
 
+    def _make(self) -> None:
+        try:
+            os.mkdir(self.path)
+        except FileExistsError:
+            pass
+
     def leave(self) -> bool:
         """Move this process back to the agent's group. Returns whether that was possible."""
         try:
-            _write(self.home / "cgroup.procs", "0")
+            _write(f"{self.home}/cgroup.procs", "0")
         except OSError:
             return False
         return True
@@ -62,7 +67,7 @@ class Cgroup:
     def kill(self) -> None:
         """Send SIGKILL to all members. Does nothing when the group is gone."""
         try:
-            _write(self.path / "cgroup.kill", "1")
+            _write(f"{self.path}/cgroup.kill", "1")
         except FileNotFoundError:
             self._kill_each()
         except OSError:  # removed between open and write
@@ -71,15 +76,15 @@ class Cgroup:
     def remove(self) -> None:
         """Remove it if nothing is in it."""
         try:
-            self.path.rmdir()
+            os.rmdir(self.path)
         except OSError:  # in use, gone, or never made
             pass
 
     def _kill_each(self) -> None:
         """Do what cgroup.kill does, for kernels before 5.14. A frozen process cannot fork, yet dies when killed."""
         try:
-            _write(self.path / "cgroup.freeze", "1")
-            members = (self.path / "cgroup.procs").read_text().split()
+            _write(f"{self.path}/cgroup.freeze", "1")
+            members = _read(f"{self.path}/cgroup.procs").split()
         except OSError:
             return
         for pid in map(int, members):
@@ -89,15 +94,15 @@ class Cgroup:
                 pass
 
 
-def own_directory(proc: Path = Path("/proc/self")) -> Path | None:
+def own_directory(proc: str = "/proc/self") -> str | None:
     """Return the directory of this process's own cgroup v2 group, None when it is not to be seen.
 
     The mount point is anywhere: /sys/fs/cgroup, or /sys/fs/cgroup/unified beside version 1, or elsewhere in a
     container, which may also see only a part of the hierarchy. See proc_pid_mountinfo(5) for the fields.
     """
     try:
-        groups = (proc / "cgroup").read_text()
-        mounts = (proc / "mountinfo").read_text()
+        groups = _read(f"{proc}/cgroup")
+        mounts = _read(f"{proc}/mountinfo")
     except OSError:
         return None
     found = re.search(r"^0::(/.*)$", groups, re.MULTILINE)
@@ -110,11 +115,11 @@ def own_directory(proc: Path = Path("/proc/self")) -> Path | None:
             continue
         root, point = map(_unescape, fields.split(" ")[3:5])
         if os.path.commonpath([root, group]) == root and "/.." not in group:
-            return Path(point, os.path.relpath(group, root))
+            return os.path.normpath(f"{point}/{os.path.relpath(group, root)}")
     return None
 
 
-def sweep(home: Path) -> None:
+def sweep(home: str) -> None:
     """Remove the groups of dead workers: nothing else does when a worker was killed, or left a process behind."""
     try:
         names = os.listdir(home)
@@ -125,7 +130,12 @@ def sweep(home: Path) -> None:
             Cgroup(home, name).remove()
 
 
-def _write(path: Path, text: str) -> None:
+def _read(path: str) -> str:
+    with open(path) as file:
+        return file.read()
+
+
+def _write(path: str, text: str) -> None:
     # Without O_CREAT: a missing control file must be FileNotFoundError, not a refusal to make one.
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:

@@ -24,7 +24,7 @@ from agent.tree.paths import Folder, Links, walk
 from agent.tree.writer import is_ours, part_name, unlink_quietly
 from agent.wire.record import record
 
-__all__ = ["FOLDER", "Journal", "Record", "Replaced", "Undo"]
+__all__ = ["FOLDER", "Journal", "Record", "Replaced", "Undo", "open_and_sweep"]
 
 FOLDER = "transfers"
 
@@ -204,6 +204,21 @@ class UndoWriter:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+
+
+def open_and_sweep(directory: str, now: float) -> Journal | None:
+    """Open the journal in the agent's folder, and remove what the transfers of a dead agent left.
+
+    `now` is the wall clock, in seconds. Returns None, and says why in the log, when there can be no journal.
+    """
+    try:
+        journal = Journal.open(directory)
+        if removed := journal.sweep(now):
+            log.info("removed %d temporary files of interrupted transfers", removed)
+    except OSError as error:
+        log.warning("cannot keep a journal of transfers in %s: %s", directory, (error.strerror or str(error)).lower())
+        return None
+    return journal
 
 
 def _sweep_folder(line: str, token: str, now: float) -> tuple[int, bool]:

@@ -15,7 +15,6 @@ import signal
 import socket
 import threading
 import time
-from pathlib import Path
 from types import TracebackType
 
 from agent import cgroups, procs
@@ -162,7 +161,7 @@ class Job:
 class Runner:
     """Starts commands. `run` may be called from any thread."""
 
-    def __init__(self, control: socket.socket, spawner: int, home: Path | None) -> None:
+    def __init__(self, control: socket.socket, spawner: int, home: str | None) -> None:
         self._control = control
         self._spawner = spawner
         self._home = home

@@ -27,7 +27,7 @@ from agent.admission import Admission, Decision, Outcome
 from agent.config import Config, Listen
 from agent.errors import AgentError
 from agent.files import Files
-from agent.journal import Journal
+from agent.journal import open_and_sweep
 from agent.log import Refusals, log, set_up
 from agent.runner import Runner
 from agent.session import Login, LoginError, LoginTimeoutError, Services, Session, StoppingError
@@ -125,7 +125,7 @@ class _Server:
             rules=lambda name: self._standing.settings.controller(name),
             runner=runner,
             shell=standing.settings.shell,
-            journal=_sweep(directory),
+            journal=open_and_sweep(directory, time.time()),
         )
         self._services = Services(
             context=context,
@@ -425,18 +425,6 @@ def _open_spare() -> int | None:
         return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
-
-
-def _sweep(directory: str) -> Journal | None:
-    """Open the journal of transfers, and remove what those of a dead agent left. None when there can be none."""
-    try:
-        journal = Journal.open(directory)
-        if removed := journal.sweep(time.time()):
-            log.info("removed %d temporary files of interrupted transfers", removed)
-    except OSError as error:
-        log.warning("cannot keep a journal of transfers in %s: %s", directory, error.strerror or error)
-        return None
-    return journal
 
 
 def _about() -> dict[str, str]:

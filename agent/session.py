@@ -269,13 +269,15 @@ class Session:
         if self._transfer is not None and not self._link.backlog:
             for fd in self._transfer.readable():
                 poller.register(fd, select.POLLIN)
-            left = 0.0 if self._transfer.busy else self._transfer.seconds_left()
+            left = self._transfer.seconds_left()
             if left is not None:
                 timeout = min(timeout, left)
-            if self._transfer.busy:
-                return {fd for fd, _ in poller.poll(0)}
         # Rounded up: waking a moment too early would only spin.
-        return {fd for fd, _ in poller.poll(int(timeout * 1000) + 1)}
+        wait = 0 if self._transfer_is_busy() else int(timeout * 1000) + 1
+        return {fd for fd, _ in poller.poll(wait)}
+
+    def _transfer_is_busy(self) -> bool:
+        return self._transfer is not None and self._transfer.busy and not self._link.backlog
 
     def _handle(self, message: m.Message) -> None:
         if isinstance(message, m.Run):

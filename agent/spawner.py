@@ -13,7 +13,6 @@ import signal
 import socket
 import time
 from functools import partial
-from pathlib import Path
 from typing import NoReturn
 
 from agent.cgroups import Cgroup, sweep
@@ -28,13 +27,13 @@ MAX_TOKEN = 64
 _SWEEP_EVERY = 10.0
 
 
-def spawn_until_closed(control: socket.socket, home: Path | None) -> NoReturn:
+def spawn_until_closed(control: socket.socket, home: str | None) -> NoReturn:
     """Be the spawner. Call it in the forked process. Each datagram on `control` is a token, by which the worker's
     group is named, and the worker's end of its channel. `home` is where groups are made, None for no groups."""
     exit_after(lambda: _serve(_cut_loose(control), home))
 
 
-def _serve(control: socket.socket, home: Path | None) -> None:
+def _serve(control: socket.socket, home: str | None) -> None:
     swept = time.monotonic()  # the runner has swept at its start
     while True:
         token, descriptors, _, _ = socket.recv_fds(control, MAX_TOKEN, 1)

@@ -4,8 +4,10 @@ A push is sent by the controller and received by the agent, a pull the other way
 which side it is on: messages in, messages out, work in bounded pieces.
 
     sender     lists and answers          receiver   compares, writes, tells
+    sources    an operator's paths        places     where a path belongs
     entries    the walk over sources      comparer   an entry against what is there
-    content    reading one file           incoming   contents as they come
-    patterns   what is left out           writer     one file beside its target
-    paths      walking without following  committer  sync, rename, backup, delete
+    following  links among them           plans      what is to be done about an entry
+    patterns   what is left out           incoming   contents as they come
+    content    reading one file           writer     one file beside its target
+    paths      walking without following  committer  backup, rename, delete; with syncing and removal
 """

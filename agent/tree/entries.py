@@ -7,22 +7,19 @@ read) is an item as well, with the reason: whoever receives a list without it wo
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import stat
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 from agent.tree.errors import FileError
+from agent.tree.following import READ, Follower, enter
 from agent.tree.options import SenderOptions
-from agent.tree.paths import Cursor, Folder, Identity, Links, check_name, is_within, kind_of, walk
+from agent.tree.paths import Cursor, Folder, Identity, Links, check_name, kind_of
 from agent.tree.patterns import Patterns, is_pattern, matches_name
 from agent.wire.file_messages import TOP, Entry, Kind
 
 __all__ = ["Item", "Listing", "Source"]
-
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # NONBLOCK: a FIFO must not wait for its writer
-_LINKS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +68,13 @@ class Listing:
     roots: Collection[Identity] | None = None
     count: int = 0
     _excluded: Patterns = field(init=False)
+    _follower: Follower = field(init=False)
     _seen: dict[Identity, tuple[str, int]] = field(default_factory=dict)
     _cursor: tuple[Source, Cursor] | None = None
 
     def __post_init__(self) -> None:
         self._excluded = Patterns(self.options.exclude)
+        self._follower = Follower(self.options.follow, self.links, self.roots)
 
     def items(self) -> Iterator[Item]:
         """Yield all items."""
@@ -98,9 +97,9 @@ class Listing:
             self._cursor = source, Cursor(source.folder)
         try:
             if not self.options.follow:
-                fd = os.open(item.names[-1], _READ, dir_fd=self._cursor[1].folder(item.names[:-1]).fd)
+                fd = os.open(item.names[-1], READ, dir_fd=self._cursor[1].folder(item.names[:-1]).fd)
             else:
-                fd = self._open_followed(source.folder, item.names)
+                fd = self._follower.open(source.folder, item.names)
         except OSError as error:
             raise FileError.from_os("read it", error) from None
         if not stat.S_ISREG(mode := os.fstat(fd).st_mode):
@@ -181,9 +180,9 @@ class Listing:
         """Open a directory on the way to a match, None when it is none or not ours to enter."""
         inner = None
         try:
-            if (found := self._look(folder, name)) is not None:
+            if (found := self._follower.look(folder, name)) is not None:
                 try:
-                    inner = _enter(found[0], found[1])
+                    inner = enter(found[0], found[1])
                 finally:
                     found[0].release()
         except FileError:
@@ -221,7 +220,7 @@ class Listing:
         try:
             if names:
                 check_name(names[-1])
-            found = self._look(folder, names[-1] if names else "")
+            found = self._follower.look(folder, names[-1] if names else "")
             if found is None:
                 raise FileError("", "no such file or directory" if not levels else "vanished while it was listed")
             folder, name, info = found
@@ -243,7 +242,7 @@ class Listing:
             yield Item(_failed(path, levels, error), source, names)
 
     def _level(self, folder: Folder, name: str, item: Item, levels: list[_Level]) -> _Level:
-        inner = _enter(folder, name)
+        inner = enter(folder, name)
         try:
             if self.options.follow and any(_same(inner, level.folder) for level in levels):
                 raise FileError("", "is a link to a directory that it lies in")
@@ -279,77 +278,6 @@ class Listing:
         if left > 1:
             self._seen[key] = (first or path, left - 1)
         return first
-
-    # Links ----------------------------------------------------------------------------------------------------------
-
-    def _look(self, folder: Folder, name: str) -> tuple[Folder, str, os.stat_result] | None:
-        """Return where a name really is: itself, or with `follow` what a link points at. The folder is held."""
-        if not name:
-            return folder.hold(), "", os.fstat(folder.fd)
-        info = folder.lstat(name)
-        if info is None:
-            return None
-        folder.hold()
-        if not self.options.follow:
-            return folder, name, info
-        for _ in range(_LINKS):
-            if not stat.S_ISLNK(info.st_mode):
-                return folder, name, info
-            folder, name, info = self._follow(folder, name)
-        folder.release()
-        raise FileError.from_os("follow the link", OSError(errno.ELOOP, ""))
-
-    def _follow(self, folder: Folder, name: str) -> tuple[Folder, str, os.stat_result]:
-        """Take one link. Releases `folder`."""
-        try:
-            owner = os.stat(name, dir_fd=folder.fd, follow_symlinks=False).st_uid
-            target = os.readlink(name, dir_fd=folder.fd)
-            where, rest = walk(folder, target, self.links)
-        except OSError as error:
-            raise FileError.from_os("follow the link", error) from None
-        finally:
-            folder.release()
-        try:
-            info = where.lstat(rest) if rest else os.fstat(where.fd)
-            if info is None:
-                raise FileError("", f"is a link to {target}, which is not there")
-            if self.roots is not None and not is_within(where, self.roots):
-                raise FileError("", f"is a link to {target}, which is outside of what may be pulled")
-            if self.links is Links.OWNED and owner not in (0, os.geteuid()) and info.st_uid != owner:
-                raise FileError("", f"is a link of user {owner} to what belongs to somebody else")
-        except FileError:
-            where.release()
-            raise
-        return where, rest, info
-
-    def _open_followed(self, folder: Folder, names: tuple[str, ...]) -> int:
-        """Open a file by names that may be links, each of which is followed by the same rules as when it was listed."""
-        here = folder.hold()
-        try:
-            for number, name in enumerate(names):
-                found = self._look(here, name)
-                if found is None:
-                    raise FileError("", "vanished")
-                here.release()
-                here, real, _ = found
-                if number == len(names) - 1:
-                    return os.open(real, _READ, dir_fd=here.fd) if real else os.open(".", _READ, dir_fd=here.fd)
-                if real:
-                    inner = _enter(here, real)
-                    here.release()
-                    here = inner
-        finally:
-            here.release()
-        raise FileError("", "vanished")
-
-
-def _enter(folder: Folder, name: str) -> Folder:
-    if not name:
-        return folder.hold()
-    try:
-        return folder.enter(name)
-    except OSError as error:
-        raise FileError.from_os("enter the directory", error) from None
 
 
 def _same(left: Folder, right: Folder) -> bool:

@@ -11,12 +11,13 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from agent.tree.committer import SYNCED_ONE_BY_ONE, Hooks
+from agent.tree.committer import Hooks
 from agent.tree.content import PIECE
 from agent.tree.errors import FileError
 from agent.tree.options import ReceiverOptions
 from agent.tree.paths import Folder
 from agent.tree.plans import Plan, attributes
+from agent.tree.syncing import SYNCED_ONE_BY_ONE
 from agent.tree.writer import Temporary, temporary_name
 from agent.wire import file_messages as f
 from agent.wire import messages as m

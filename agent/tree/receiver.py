@@ -78,11 +78,11 @@ class Receiver:
         self.done = False
 
     def take(self, message: m.Message) -> None:
-        """Take a message of the sender. Raises RemoteProtocolError."""
+        """Take a message of the sender; a Pong is none, and is ignored. Raises RemoteProtocolError."""
         try:
             if isinstance(message, f.Entries):
                 self._take_entries(message)
-            else:
+            elif not isinstance(message, m.Pong):
                 self._incoming.take(message, self._plan)
         except RemoteProtocolError:
             self._lied = True

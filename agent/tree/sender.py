@@ -79,7 +79,7 @@ class Sender:
         self.done = False
 
     def take(self, message: m.Message) -> None:
-        """Take a message of the receiver. Raises RemoteProtocolError."""
+        """Take a message of the receiver; a Pong is none, and is ignored. Raises RemoteProtocolError."""
         if isinstance(message, f.Wants):
             self._take_wants(message)
         elif isinstance(message, f.Outcomes):
@@ -95,7 +95,7 @@ class Sender:
             if self._batches or not self.listed_all:
                 raise RemoteProtocolError("the receiver is done before the sender")
             self.done = True
-        else:
+        elif not isinstance(message, m.Pong):
             raise RemoteProtocolError(f"{type(message).__name__} is not for a sender")
 
     def step(self) -> bool:

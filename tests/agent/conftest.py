@@ -175,7 +175,7 @@ def stranger() -> int | None:
 
 
 @pytest.fixture
-def home() -> Path:
+def home() -> str:
     """Return the directory of our own cgroup if we may make others in it."""
     directory = cgroups.own_directory()
     if directory is None or not os.access(directory, os.W_OK):

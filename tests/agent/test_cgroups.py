@@ -26,7 +26,7 @@ ODD = r"41 31 0:38 / /mnt/my\040groups rw - cgroup2 none rw"
 def group(home):
     group = Cgroup.named(home, "test" + os.urandom(8).hex())
     yield group
-    if group.path.exists():
+    if Path(group.path).exists():
         group.kill()
         group.remove()
 
@@ -52,11 +52,11 @@ def group(home):
 def test_own_directory(tmp_path, groups, mounts, directory):
     (tmp_path / "cgroup").write_text(groups)
     (tmp_path / "mountinfo").write_text(mounts)
-    assert own_directory(tmp_path) == (Path(directory) if directory else None)
+    assert own_directory(str(tmp_path)) == directory
 
 
 def test_without_proc_there_is_no_directory(tmp_path):
-    assert own_directory(tmp_path) is None
+    assert own_directory(str(tmp_path)) is None
 
 
 def test_children_are_born_in_the_group_and_all_are_killed(group, child):
@@ -64,9 +64,9 @@ def test_children_are_born_in_the_group_and_all_are_killed(group, child):
         assert group.enter()
         with subprocess.Popen(["/bin/sh", "-c", "setsid sleep 1000 & sleep 1000"]) as process:
             assert f"/{group.name}\n" in Path(f"/proc/{process.pid}/cgroup").read_text()
-            assert str(process.pid) in (group.path / "cgroup.procs").read_text().split()
+            assert str(process.pid) in Path(group.path, "cgroup.procs").read_text().split()
             assert group.leave()
-            assert str(os.getpid()) not in (group.path / "cgroup.procs").read_text().split()
+            assert str(os.getpid()) not in Path(group.path, "cgroup.procs").read_text().split()
             group.kill()
             assert process.wait(20) == -signal.SIGKILL
 
@@ -78,10 +78,10 @@ def test_a_group_in_use_is_not_removed(group, home, child):
         assert group.enter()
         group.remove()
         sweep(home)
-        assert group.path.exists()
+        assert Path(group.path).exists()
         assert group.leave()
         group.remove()
-        assert not group.path.exists()
+        assert not Path(group.path).exists()
         group.remove()
         group.kill()
 
@@ -92,14 +92,14 @@ def test_sweep_takes_empty_groups_of_workers_and_nothing_else(tmp_path):
     for name in ("fleet-worker-1", "fleet-worker-2", "other"):
         (tmp_path / name).mkdir()
     (tmp_path / "fleet-worker-2" / "in-use").touch()
-    sweep(tmp_path)
+    sweep(str(tmp_path))
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["fleet-worker-2", "other"]
-    sweep(tmp_path / "missing")
+    sweep(str(tmp_path / "missing"))
 
 
 def test_where_no_group_can_be_made_there_is_none(tmp_path):
-    assert not Cgroup.named(tmp_path / "missing", "1").enter()
-    assert not Cgroup.named(tmp_path / "missing", "1").leave()
+    assert not Cgroup.named(str(tmp_path / "missing"), "1").enter()
+    assert not Cgroup.named(str(tmp_path / "missing"), "1").leave()
 
 
 def test_where_no_group_can_be_entered_none_is_left(tmp_path, monkeypatch):
@@ -109,38 +109,38 @@ def test_where_no_group_can_be_entered_none_is_left(tmp_path, monkeypatch):
         raise PermissionError
 
     monkeypatch.setattr(cgroups, "_write", refuse)
-    assert not Cgroup.named(tmp_path, "1").enter()
+    assert not Cgroup.named(str(tmp_path), "1").enter()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_group_that_another_sweep_took_is_made_again(tmp_path, monkeypatch):
-    group = Cgroup.named(tmp_path, "1")
+    group = Cgroup.named(str(tmp_path), "1")
     outcomes = [FileNotFoundError, FileNotFoundError, None]
 
     def write(path, text):
-        assert (path, text) == (group.path / "cgroup.procs", "0")
+        assert (path, text) == (f"{group.path}/cgroup.procs", "0")
         if (problem := outcomes.pop(0)) is not None:
-            group.path.rmdir()
+            Path(group.path).rmdir()
             raise problem
 
     monkeypatch.setattr(cgroups, "_write", write)
     assert group.enter()
-    assert group.path.is_dir()
+    assert Path(group.path).is_dir()
     outcomes = [FileNotFoundError] * 3
     assert not group.enter()
 
 
 def test_an_old_kernel_has_each_member_killed_while_it_is_frozen(tmp_path):
-    group = Cgroup.named(tmp_path, "1")
-    group.path.mkdir()
+    group = Cgroup.named(str(tmp_path), "1")
+    Path(group.path).mkdir()
     with subprocess.Popen(["/bin/true"]) as gone:
         pass
     with subprocess.Popen(["/bin/sleep", "1000"]) as one, subprocess.Popen(["/bin/sleep", "1000"]) as two:
-        (group.path / "cgroup.procs").write_text(f"{one.pid}\n{gone.pid}\n{two.pid}\n")
-        (group.path / "cgroup.freeze").write_text("0")
+        Path(group.path, "cgroup.procs").write_text(f"{one.pid}\n{gone.pid}\n{two.pid}\n")
+        Path(group.path, "cgroup.freeze").write_text("0")
         group.kill()
         assert (one.wait(20), two.wait(20)) == (-signal.SIGKILL, -signal.SIGKILL)
-    assert (group.path / "cgroup.freeze").read_text() == "1"
+    assert Path(group.path, "cgroup.freeze").read_text() == "1"
 
 
 def test_a_group_that_goes_while_it_is_killed(tmp_path, monkeypatch):
@@ -148,7 +148,7 @@ def test_a_group_that_goes_while_it_is_killed(tmp_path, monkeypatch):
         raise OSError(19, "No such device")
 
     monkeypatch.setattr(cgroups, "_write", gone)
-    Cgroup.named(tmp_path, "1").kill()
+    Cgroup.named(str(tmp_path), "1").kill()
 
 
 # As the runner uses them
@@ -182,12 +182,12 @@ def test_groups_do_not_pile_up(commands, home, mark, monkeypatch):
     and what an agent left that was killed goes at the start of the next."""
     monkeypatch.setattr(spawner, "_SWEEP_EVERY", 0.0)
     abandoned = Cgroup.named(home, f"test-{mark}")
-    abandoned.path.mkdir()
+    Path(abandoned.path).mkdir()
     runner = commands.start()
-    assert not abandoned.path.exists()
+    assert not Path(abandoned.path).exists()
     text = f"grep ^0 /proc/self/cgroup; echo $PPID; read go; sleep 1000.{mark} & echo $!"
     job = runner.run(commands.shell(text, stdin=True))
-    group = home / Path(commands.line(job)).name
+    group = Path(home) / Path(commands.line(job)).name
     worker = os.pidfd_open(int(commands.line(job)))
     os.write(job.stdin, b"go\n")
     left = os.pidfd_open(int(commands.line(job)))
@@ -201,7 +201,7 @@ def test_groups_do_not_pile_up(commands, home, mark, monkeypatch):
         assert time.monotonic() < limit
     last = commands.run(runner, "grep ^0 /proc/self/cgroup; echo $PPID").stdout.decode().split()
     assert not group.exists()
-    group = home / Path(last[0]).name
+    group = Path(home) / Path(last[0]).name
     assert group.exists()
     handle = os.pidfd_open(int(last[1]))
     runner.close()

@@ -73,6 +73,14 @@ def test_the_template_sets_the_address_alone_and_shows_the_defaults() -> None:
     ops = loads("[controllers.ops]\n" + "\n".join(examples[5:])).controller("ops")
     assert ops.permissions == frozenset(Permission)
     assert len(ops.sources) == 2
+    assert (ops.push, ops.pull, ops.home) == (("/etc/nginx",), ("/var/log",), "/srv")
+
+
+def test_a_controllers_directories() -> None:
+    text = '[controllers.ops]\npush = ["/etc/nginx", "/srv/www"]\npull = ["/var/log"]\nhome = "/srv"'
+    ops = loads(text).controller("ops")
+    assert (ops.push, ops.pull, ops.home) == (("/etc/nginx", "/srv/www"), ("/var/log",), "/srv")
+    assert (Controller().push, Controller().pull, Controller().home) == (None, None, None)
 
 
 def test_where_a_controller_may_come_from() -> None:
@@ -102,7 +110,7 @@ def test_where_a_controller_may_come_from() -> None:
         ),
         (
             "controllers.ops.x = 1",
-            'agent.toml:1: unknown key "x": expected one of permissions, from',
+            'agent.toml:1: unknown key "x": expected one of permissions, from, push, pull, home',
         ),
         ('"\\u001b[2J" = 1', 'agent.toml: unknown key "\\x1b[2J": expected one of listen, shell'),
         # Wrong types and values.
@@ -131,6 +139,13 @@ def test_where_a_controller_may_come_from() -> None:
             '[controllers.ops]\npermissions = ["run", "sudo"]',
             "agent.toml:2: permissions: 'sudo' is not one of run, push, pull",
         ),
+        ('[controllers.ops]\npush = "/etc"', "agent.toml:2: push: is not a list of strings"),
+        ("[controllers.ops]\npush = []", "agent.toml:2: push: is empty: to forbid it, leave it out of permissions"),
+        ("[controllers.ops]\npull = [1]", "agent.toml:2: pull: is not a list of strings"),
+        ('[controllers.ops]\npull = ["var/log"]', "agent.toml:2: pull: 'var/log' is not an absolute path"),
+        ('[controllers.ops]\npush = ["/a\\u0000"]', "agent.toml:2: push: '/a\\x00' is not an absolute path"),
+        ('[controllers.ops]\nhome = "~"', "agent.toml:2: home: '~' is not an absolute path"),
+        ("[controllers.ops]\nhome = []", "agent.toml:2: home: is not a string"),
         ('[controllers.ops]\npermissions = "run"', "agent.toml:2: permissions: is not a list of strings"),
         ("[controllers.ops]\nfrom = []", "agent.toml:2: from: is empty: to shut a controller out, remove its file"),
         ("[controllers.Ops]", "agent.toml:1: 'Ops' is not a controller's name"),

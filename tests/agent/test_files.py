@@ -827,6 +827,75 @@ def test_a_journal_that_cannot_be_written(
     assert (there / "f").read_bytes() == b"old\n"  # what could not be rolled back is not replaced
 
 
+def fail_once_started(monkeypatch: pytest.MonkeyPatch, call: str, when: Callable[..., bool]) -> None:
+    real = getattr(os, call)
+
+    def failing(*args: Any, **options: Any) -> Any:
+        if when(*args, **options):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(*args, **options)
+
+    monkeypatch.setattr(os, call, failing)
+
+
+def test_notes_that_cannot_be_synced(
+    rig: Rig, source: Path, there: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (there / "f").write_bytes(b"old\n")
+    fail_once_started(monkeypatch, "fsync", lambda fd: os.readlink(f"/proc/self/fd/{fd}").endswith(".undo"))
+    assert rig.push(source / "f", to=there, backup="~")[f"{there}/f"].status is CHANGED
+    assert "cannot sync the notes for a rollback: input/output error" in lines
+
+
+def test_a_note_that_cannot_be_removed(
+    rig: Rig, source: Path, there: Path, tmp_path: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_once_started(monkeypatch, "unlink", lambda name, **options: "fleet" not in name)
+    rig.push(source / "f", to=there)
+    rig.hang_up()
+    assert "cannot remove the note of a transfer: input/output error" in lines
+
+
+@pytest.mark.parametrize(
+    ("call", "name", "error"),
+    [("rename", "f~", "cannot put it back: input/output error"), ("open", "f~", "cannot read f~: input/output error")],
+)
+def test_a_rollback_that_fails(
+    rig: Rig, source: Path, there: Path, monkeypatch: pytest.MonkeyPatch, call: str, name: str, error: str
+) -> None:
+    (there / "f").write_bytes(b"old\n")
+    rig.push(source / "f", to=there, backup="~")
+    fail_once_started(monkeypatch, call, lambda first, *rest, **options: first == name)
+    assert [outcome.error for outcome in rig.rollback()] == [error]
+    assert (there / "f").read_bytes() == b"new\n"
+
+
+def test_a_rollback_of_many(rig: Rig, source: Path, there: Path) -> None:
+    for number in range(100):
+        (source / str(number)).write_bytes(b"new")
+        (there / str(number)).write_bytes(b"old")
+    rig.push(f"{source}/.", to=f"{there}/", backup="~")
+    outcomes = rig.rollback()
+    assert len(outcomes) == 100
+    assert {outcome.status for outcome in outcomes} == {CHANGED}
+    assert {(there / str(number)).read_bytes() for number in range(100)} == {b"old"}
+
+
+def test_a_journal_that_cannot_be_read(rig: Rig, source: Path, there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fail_once_started(monkeypatch, "listdir", lambda fd: os.readlink(f"/proc/self/fd/{fd}").endswith("/transfers"))
+    with pytest.raises(Refused) as caught:
+        rig.rollback()
+    assert caught.value.args == ("failed", "cannot read the journal: input/output error")
+
+
+def test_a_source_whose_place_cannot_be_told(rig: Rig, held: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fail_once_started(monkeypatch, "open", lambda name, *rest, **options: name == "..")
+    with pytest.raises(TransferError, match=r"^cannot enter .*: input/output error$"):
+        rig.files.start(f.Pull((f"{held}/inside/d/f",)), "ops", lambda message: None)
+    with pytest.raises(TransferError, match=r"^cannot enter .*: input/output error$"):
+        rig.files.start(f.Push(f"{held}/inside/d"), "ops", lambda message: None)
+
+
 def test_what_is_logged(rig: Rig, source: Path, there: Path, lines: list[str]) -> None:
     rig.push(source / "f", to=there)
     rig.pull(f"{source}/f", to=there)

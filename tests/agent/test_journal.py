@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -11,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.journal import Journal, Replaced
+from agent.journal import Journal, Replaced, open_and_sweep
+from agent.log import log
 from agent.tree.errors import FileError
 from agent.tree.paths import Folder
 
@@ -25,6 +27,23 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
     journal = Journal.open(str(tmp_path / "agent"))
     yield journal
     journal.close()
+
+
+@pytest.fixture
+def lines() -> Iterator[list[str]]:
+    """What is logged."""
+    found: list[str] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            found.append(record.getMessage())
+
+    before = log.handlers, log.level, log.propagate
+    log.handlers, log.propagate = [Handler()], False
+    log.setLevel(logging.INFO)
+    yield found
+    log.handlers, log.propagate = before[0], before[2]
+    log.setLevel(before[1])
 
 
 @pytest.fixture
@@ -108,12 +127,11 @@ def test_a_record_that_was_cut(journal: Journal, place: Path, tmp_path: Path) ->
     assert journal.sweep(0.0) == 2
 
 
-def test_a_record_that_cannot_be_read(
-    journal: Journal, place: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_record_that_cannot_be_read(journal: Journal, place: Path, tmp_path: Path, lines: list[str]) -> None:
     (tmp_path / "agent/transfers/x").symlink_to("/etc/passwd")
     dead(journal, place)
     assert journal.sweep(0.0) == 2
+    assert lines == ["cannot sweep the record x: too many levels of symbolic links"]
 
 
 def test_a_folder_that_cannot_be_listed(
@@ -216,3 +234,27 @@ def test_the_folder_is_made_once(tmp_path: Path) -> None:
     for _ in range(2):
         Journal.open(str(tmp_path)).close()
     assert os.stat(tmp_path / "transfers").st_mode & 0o777 == 0o700
+
+
+def test_the_start_of_an_agent(place: Path, tmp_path: Path, lines: list[str]) -> None:
+    (tmp_path / "agent").mkdir()
+    before = Journal.open(str(tmp_path / "agent"))
+    dead(before, place)
+    before.close()
+    journal = open_and_sweep(str(tmp_path / "agent"), 0.0)
+    assert journal is not None
+    journal.close()
+    assert lines == ["removed 2 temporary files of interrupted transfers"]
+    journal = open_and_sweep(str(tmp_path / "agent"), 0.0)
+    assert journal is not None
+    journal.close()
+    assert len(lines) == 1
+
+
+def test_a_start_without_a_journal(tmp_path: Path, lines: list[str]) -> None:
+    assert open_and_sweep(str(tmp_path / "none"), 0.0) is None
+    assert lines == [f"cannot keep a journal of transfers in {tmp_path}/none: no such file or directory"]
+    (tmp_path / "transfers").mkdir()
+    (tmp_path / "transfers").chmod(0o777)
+    assert open_and_sweep(str(tmp_path), 0.0) is None
+    assert lines[1].endswith("transfers is open to others")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.tree import committer
+from agent.tree import syncing
 from agent.tree.options import ReceiverOptions
 from agent.wire.file_messages import FileStatus, Outcome
 
@@ -110,7 +110,7 @@ def test_one_of_many_fails(push: Push, fail: Callable[..., None], source: Path, 
 
 def test_many_are_synced_at_once(push: Push, monkeypatch: pytest.MonkeyPatch, source: Path, base: Path) -> None:
     calls: list[str] = []
-    real = committer._syncfs
+    real = syncing._syncfs
     (source / "d").mkdir()
     for number in range(30):
         (source / f"d/{number}").write_bytes(b"x")
@@ -120,15 +120,15 @@ def test_many_are_synced_at_once(push: Push, monkeypatch: pytest.MonkeyPatch, so
         assert not any((base / "d" / str(number)).exists() for number in range(30)), "renamed before it was synced"
         return real(fd)
 
-    monkeypatch.setattr(committer, "_syncfs", syncfs)
+    monkeypatch.setattr(syncing, "_syncfs", syncfs)
     monkeypatch.setattr(os, "fsync", lambda fd: calls.append("fsync"))
     push(source / "d", base=base)
     assert calls == ["syncfs", "fsync", "fsync"]  # the data of all; then the two directories
 
 
 def test_a_sync_of_many_fails(push: Push, monkeypatch: pytest.MonkeyPatch, source: Path, base: Path) -> None:
-    monkeypatch.setattr(committer, "_syncfs", lambda fd: -1)
-    monkeypatch.setattr(committer.ctypes, "get_errno", lambda: errno.EIO)
+    monkeypatch.setattr(syncing, "_syncfs", lambda fd: -1)
+    monkeypatch.setattr(syncing.ctypes, "get_errno", lambda: errno.EIO)
     (source / "d").mkdir()
     for number in range(30):
         (source / f"d/{number}").write_bytes(b"x")
@@ -227,3 +227,73 @@ def test_an_old_file_that_cannot_be_read_is_replaced(
 
 def in_folder(options: dict[str, object], base: Path) -> bool:
     return os.readlink(f"/proc/self/fd/{options['dir_fd']}") == str(base)
+
+
+def test_a_link_cannot_take_its_place(push: Push, fail: Callable[..., None], source: Path, base: Path) -> None:
+    (source / "l").symlink_to("x")
+    fail("rename", errno.EIO)
+    assert push(source / "l", base=base)["l"].error == "cannot make the link: input/output error"
+    assert list(base.iterdir()) == []
+
+
+def test_a_link_that_is_there_cannot_be_read(push: Push, fail: Callable[..., None], source: Path, base: Path) -> None:
+    (source / "l").symlink_to("x")
+    (base / "l").symlink_to("y")
+    fail("readlink", errno.EIO, lambda name, **options: "dir_fd" in options and in_folder(options, base))
+    assert push(source / "l", base=base)["l"].error == "cannot read the link: input/output error"
+
+
+def test_an_old_file_that_breaks_off_is_replaced(
+    push: Push, monkeypatch: pytest.MonkeyPatch, source: Path, base: Path
+) -> None:
+    (source / "file").write_bytes(b"new")
+    (base / "file").write_bytes(b"old")
+    real = os.pread
+
+    def pread(fd: int, size: int, place: int) -> bytes:
+        if os.readlink(f"/proc/self/fd/{fd}").startswith(str(base)):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(fd, size, place)
+
+    monkeypatch.setattr(os, "pread", pread)
+    assert push(source / "file", base=base, options=ReceiverOptions(diff=True))["file"].changes == "content"
+
+
+def test_a_backup_that_cannot_be_taken_back(push: Push, fail: Callable[..., None], source: Path, base: Path) -> None:
+    """Then the old file is whole, under the name of its backup."""
+    (source / "file").write_bytes(b"new")
+    (base / "file").write_bytes(b"old")
+    fail("link", errno.EPERM)
+    fail("rename", errno.EIO, lambda name, target, **options: target == "file")
+    assert push(source / "file", base=base, options=ReceiverOptions(backup="~"))["file"].status is FileStatus.FAILED
+    assert {path.name: path.read_bytes() for path in base.iterdir()} == {"file~": b"old"}
+
+
+def test_a_directory_that_nobody_may_read_is_not_synced(
+    push: Push, fail: Callable[..., None], source: Path, base: Path
+) -> None:
+    (source / "file").write_bytes(b"new")
+    fail("open", errno.EACCES, lambda name, flags, *rest, **options: name == "." and not flags & os.O_PATH)
+    assert push(source / "file", base=base)["file"].status is FileStatus.CHANGED
+
+
+def test_attributes_of_what_may_not_be_opened(push: Push, fail: Callable[..., None], source: Path, base: Path) -> None:
+    (source / "d").mkdir()
+    (base / "d").mkdir(mode=0o700)
+    fail("open", errno.EACCES, lambda name, flags, *rest, **options: name == "d" and not flags & os.O_PATH)
+    outcomes = push(source / "d", base=base, options=ReceiverOptions(preserve=True))
+    assert outcomes["d"].error == "cannot change its attributes: permission denied"
+
+
+def test_deeper_than_anybody_deletes(push: Push, source: Path, base: Path) -> None:
+    (source / "d").mkdir()
+    (source / "d/keep").touch()
+    here = base / "d"
+    here.mkdir()
+    for _ in range(258):
+        here /= "x"
+        here.mkdir()
+    outcomes = push(source / "d", base=base, options=ReceiverOptions(delete=True))
+    errors = {outcome.error for outcome in outcomes.values() if outcome.error}
+    assert "cannot delete it: more than 256 directories deep" in errors
+    assert (base / "d/x").exists()

@@ -65,7 +65,7 @@ def sink(base: Path) -> Iterator[Callable[..., Sink]]:
 
 def test_an_honest_sender(sink: Callable[..., Sink], base: Path) -> None:
     one = sink(Asked(["/var/asked"]))
-    one.say(*GOOD)
+    one.say(m.Pong(), *GOOD)
     assert one.said == [f.Wants((Want(0),)), f.Outcomes((), settled=True), f.Done()]
     assert one.outcomes == [Outcome(f"{base}/asked", FileStatus.CHANGED, 0, 7, SHA, changes="created")]
     assert one.receiver.done
@@ -273,6 +273,7 @@ def test_an_honest_receiver(origin: Origin) -> None:
     entries = origin.said[0]
     assert isinstance(entries, f.Entries)
     assert [entry.kind for entry in entries.entries] == [Kind.DIRECTORY, Kind.LEAVE, Kind.FILE]
+    origin.sender.take(m.Pong())
     origin.sender.take(f.Wants((Want(2),)))
     origin.work()
     assert origin.said[1:] == [f.Open(2, 0, 7), f.Data(b"content"), f.Close(7, SHA)]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from agent.tree.places import Named
+from agent.wire import file_messages as f
 from agent.wire.file_messages import FileStatus, Outcome
 
 Push = Callable[..., dict[str, Outcome]]
@@ -66,3 +67,39 @@ def test_a_new_name(push: Push, source: Path, base: Path) -> None:
     (source / "file").write_bytes(b"x")
     assert [*push(source / "file", base=base, place=Named("other"))] == ["other"]
     assert [path.name for path in base.iterdir()] == ["other"]
+
+
+def test_more_than_one_batch(transfer: type, source: Path, base: Path) -> None:
+    """And more than four of them, each settled before the fifth is listed."""
+    (source / "d").mkdir()
+    for number in range(2600):
+        (source / f"d/{number:04}").write_bytes(b"%d" % number)
+    run = transfer([source / "d"], base)
+    outcomes = run.run()
+    assert len(outcomes) == 2601
+    assert (base / "d/2599").read_bytes() == b"2599"
+    assert sum(isinstance(message, f.Entries) for message in run.log) == 6
+    again = transfer([source / "d"], base)
+    assert {outcome.status for outcome in again.run().values()} == {UNCHANGED}
+    assert sum(isinstance(message, f.Same) for message in again.log) < 30
+    assert [outcome.index for outcome in again.watcher.outcomes][:5] == [0, 1, 2, 3, 4]
+
+
+def test_long_names_make_small_batches(transfer: type, source: Path, base: Path) -> None:
+    odd = "\udcff" * 200
+    (source / "d").mkdir()
+    for number in range(600):
+        (source / "d" / f"{number:03}{odd}").touch()
+    run = transfer([source / "d"], base)
+    assert len(run.run()) == 601
+    assert sum(isinstance(message, f.Entries) for message in run.log) > 4
+
+
+def test_a_large_file_that_is_the_same(push: Push, source: Path, base: Path) -> None:
+    data = os.urandom(1_000_000)
+    (source / "big").write_bytes(data)
+    (base / "big").write_bytes(data)
+    assert push(source / "big", base=base)["big"].status is UNCHANGED
+    (source / "big").write_bytes(data[:-1] + b"!")
+    assert push(source / "big", base=base)["big"].changes == "content"
+    assert (base / "big").read_bytes() == data[:-1] + b"!"
