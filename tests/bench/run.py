@@ -1,6 +1,9 @@
 """Print the whole table of speed and memory: `python tests/bench/run.py` (add ``--install`` once, for the peers).
 
-The interpreter has to be the one of the environment that fleet is installed in. The peers are a real sshd with ssh and
+The interpreter has to be the one of the environment that fleet is installed in, which should hold nothing else, as a
+user's does: `python3 -m venv there && there/bin/pip install . && there/bin/python tests/bench/run.py`.
+
+The peers are a real sshd with ssh and
 pdsh, on loopback, set up and taken down here; each figure is a ratio of runs that took turns, so that it holds on any
 machine and on a busy one. Nothing here is a test: what is not reached is shown, and the exit code is then 1.
 """
