@@ -75,10 +75,10 @@ class Record:
             self._known.add(path)
 
     def close(self, *, clean: bool) -> None:
-        """End it. After a clean end there is nothing to remember."""
+        """End it. After a clean end there is nothing to remember. Raises OSError."""
+        os.close(self._fd)
         if clean:
             os.unlink(self._token, dir_fd=self._folder)
-        os.close(self._fd)
 
 
 class Journal:

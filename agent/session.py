@@ -292,6 +292,7 @@ class Session:
         elif self._transfer is not None and isinstance(message, f.FileMessage):  # else it crossed with our Error
             self._transfer.take(message)
             self._transfer.busy = True
+            self._end_transfer_when_done()  # the next request may have come with the message
 
     def _start(self, run: m.Run) -> None:
         assert self.login is not None
@@ -365,8 +366,11 @@ class Session:
         while not self._link.backlog and transfer.step() and self._services.clock() < until:
             self._link.flush()
         self._link.flush()
-        if transfer.done:
-            transfer.close()
+        self._end_transfer_when_done()
+
+    def _end_transfer_when_done(self) -> None:
+        if self._transfer is not None and self._transfer.done:
+            self._transfer.close()
             self._transfer = None
 
 

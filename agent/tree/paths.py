@@ -70,6 +70,15 @@ class Folder:
         """Open the root directory. Raises FileError."""
         return cls(_open("/", "/", None), "/")
 
+    @classmethod
+    def at(cls, path: str) -> Folder:
+        """Open a directory of one's own, links followed. Raises FileError."""
+        try:
+            fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise FileError.from_os(f"enter {path}", error) from None
+        return cls(fd, os.path.abspath(path))
+
     def hold(self) -> Folder:
         """Return this folder for one more user."""
         self._users += 1

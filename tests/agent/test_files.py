@@ -190,7 +190,7 @@ class Rig:
     def pull(self, *paths: str, to: Path, until: Any = None, keep: Any = None, **options: Any) -> dict[str, Outcome]:
         """Pull, and return the outcomes by path below `to`."""
         to.mkdir(exist_ok=True)
-        base = Folder.root().enter(str(to).lstrip("/"))
+        base = Folder.at(str(to))
         outcomes: dict[str, Outcome] = {}
 
         def report(outcome: Outcome) -> None:

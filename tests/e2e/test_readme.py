@@ -142,7 +142,7 @@ def test_the_quick_start(tmp_path: Path, wire: Path) -> None:
         assert agent.stderr is not None
         match = re.fullmatch(r"fleet-agent: listening on 127\.0\.0\.1:(\d+)\n", agent.stderr.readline())
         assert match is not None
-        rest = "\n".join(commands(block_with("hosts.ini")))
+        rest = "\n".join(commands(block_with("> hosts.ini")))
         done = shell(rest.replace("192.0.2.10", "127.0.0.1"), mine, FLEET_PORT=match[1])
         assert done.returncode == 0, done.stderr
         assert [line.split()[:2] for line in done.stdout.splitlines() if line.startswith("web1")] == [

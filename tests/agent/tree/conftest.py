@@ -76,7 +76,7 @@ class Transfer:
         for role, message in LOGIN:
             self._say(ends, role, message)
         self._say(ends, Role.CONTROLLER, f.Push("x"))
-        base = Folder.root().enter(str(self.base).lstrip("/"))
+        base = Folder.at(str(self.base))
         sources = [find_source(str(path), home="/", links=self.links) for path in self.sources]
         to_receiver: list[m.Message] = []
         to_sender: list[m.Message] = []

@@ -195,6 +195,15 @@ def test_a_folder_is_closed_by_its_last_user(place: Path) -> None:
         folder.names()
 
 
+def test_a_folder_of_ones_own(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    folder = Folder.at("to_a")
+    assert (folder.names(), folder.path) == (["b", "up"], f"{place}/to_a")
+    folder.release()
+    with pytest.raises(FileError, match=r"^cannot enter to_file: not a directory$"):
+        Folder.at("to_file")
+
+
 def test_a_cursor(place: Path) -> None:
     (place / "a/c").mkdir()
     base, _ = open_path(str(place), home="/", links=Links.NEVER)

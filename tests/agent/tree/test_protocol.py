@@ -32,7 +32,7 @@ class Sink:
     """A receiver that gets what a test says."""
 
     def __init__(self, base: Path, place: Any = into, **options: Any) -> None:
-        self.folder = Folder.root().enter(str(base).lstrip("/"))
+        self.folder = Folder.at(str(base))
         self.said: list[m.Message] = []
         self.outcomes: list[Outcome] = []
         self.receiver = Receiver(

@@ -18,7 +18,7 @@ SIZE = 100_000
 
 @pytest.fixture
 def folder(base: Path) -> Iterator[Folder]:
-    one = Folder.root().enter(str(base).lstrip("/"))
+    one = Folder.at(str(base))
     yield one
     one.release()
 
