@@ -17,12 +17,12 @@ import resource
 import select
 import socket
 import ssl
-import sys
 import threading
 import time
 from typing import Any
 
-from agent import __version__, config, memory, store
+from agent import config, memory, store
+from agent.about import about
 from agent.admission import Admission, Decision, Outcome
 from agent.config import Config, Listen
 from agent.errors import AgentError
@@ -135,7 +135,7 @@ class _Server:
             runner=runner,
             shell=standing.settings.shell,
             files=files,
-            about=_about(),
+            about=about(),
             stop=self._stop_reader,
         )
         self._lock = threading.Lock()
@@ -413,29 +413,11 @@ def _listen(listen: Listen) -> socket.socket:
     return listener
 
 
-def _pretty_name(path: str = "/etc/os-release") -> str:
-    """Return what the system calls itself (os-release(5)). `platform` would say it too, and stay in memory for ever."""
-    with open(path, encoding="utf-8") as file:
-        line = next(line for line in file if line.startswith("PRETTY_NAME="))
-    return line.partition("=")[2].strip().strip("\"'")
-
-
 def _open_spare() -> int | None:
     try:
         return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
-
-
-def _about() -> dict[str, str]:
-    """Return what a controller that has logged in is told of this agent."""
-    system = os.uname()
-    try:
-        name = _pretty_name()
-    except (OSError, UnicodeDecodeError, StopIteration):
-        name = f"{system.sysname} {system.release}"
-    version = ".".join(map(str, sys.version_info[:3]))
-    return {"agent": __version__, "host": system.nodename[:255], "python": version, "os": name[:100]}
 
 
 def _raise_descriptor_limit() -> None:

@@ -644,27 +644,6 @@ def test_what_a_controller_is_told(live: Live) -> None:
     live.serve(script)
 
 
-def test_a_system_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail() -> str:
-        raise OSError
-
-    monkeypatch.setattr(server, "_pretty_name", fail)
-    assert server._about()["os"] == f"{os.uname().sysname} {os.uname().release}"[:100]
-
-
-@pytest.mark.parametrize(
-    ("text", "name"),
-    [
-        ('NAME=x\nPRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\n', "Debian GNU/Linux 12 (bookworm)"),
-        ("PRETTY_NAME=Alpine\n", "Alpine"),
-        ("PRETTY_NAME='Void Linux'", "Void Linux"),
-    ],
-)
-def test_a_system_by_its_name(tmp_path: Path, text: str, name: str) -> None:
-    (tmp_path / "os-release").write_text(text)
-    assert server._pretty_name(str(tmp_path / "os-release")) == name
-
-
 def test_memory_is_given_back_when_everybody_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[int] = []
     monkeypatch.setattr(server.memory, "give_back", lambda: given.append(1))
