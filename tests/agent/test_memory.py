@@ -30,7 +30,7 @@ print(json.dumps([text, after, len(certificate)]))
 def test_text_is_let_go_and_comes_back_when_it_is_used() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
     before, after, certificate = json.loads(done.stdout)
-    assert after < 0.8 * before
+    assert after < before - 1000  # a megabyte at least: what is in use at that moment comes back at once
     assert certificate > 200
 
 
