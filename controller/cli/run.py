@@ -30,7 +30,8 @@ _WHAT = "What is run"
 _LARGEST_OUTPUT = 2**40
 
 CommandArgument = Annotated[
-    list[str], typer.Argument(metavar="COMMAND...", help="One argument goes to the shell as it is; several are joined.")
+    list[str] | None,
+    typer.Argument(metavar="COMMAND...", help="One argument goes to the shell as it is; several are joined."),
 ]
 TimeoutOption = Annotated[
     float | None,
@@ -76,7 +77,7 @@ def register(app: typer.Typer) -> None:
 
 
 def run(
-    command: CommandArgument,
+    command: CommandArgument = None,
     inventory: o.InventoryOption = None,
     limit: o.LimitOption = None,
     hosts: o.HostsOption = None,
@@ -124,6 +125,11 @@ def run(
     targets = o.Targets(
         inventory, limit, hosts, exclude, fanout, connect_timeout, port, key, registry, cache_ttl, refresh_cache
     )
+    if not command:
+        if not list_hosts:
+            raise FleetError("usage", "missing argument 'COMMAND...'", "fleet run --help")
+        o.list_hosts(targets.select(targets.load(settings)))
+        return 0
     line = command[0] if len(command) == 1 else " ".join(command)
     look = Look(
         tablefmt=format_,

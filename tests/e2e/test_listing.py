@@ -96,3 +96,8 @@ def test_one_hosts_variables(lab):
 
 def test_hosts_looks_one_way(lab):
     assert tuple(lab.fleet("hosts", "--json", "--fold")) == (2, "", "fleet: --json and --fold: one at a time\n")
+
+
+def test_to_list_hosts_no_command_is_needed(lab) -> None:
+    assert tuple(lab.fleet("run", "--list-hosts", "-l", "web")) == (0, "web1\nweb2\n", "")
+    assert lab.fleet("run", "-l", "nobody", "--list-hosts").code == 2
