@@ -54,6 +54,8 @@ FRAME_TYPES: dict[int, type[m.Message]] = {
     0x10: m.Run,
     0x11: m.Stdin,
     0x12: m.Cancel,
+    0x13: m.Script,
+    0x14: m.Resize,
     0x20: m.Stdout,
     0x21: m.Stderr,
     0x22: m.Exit,
@@ -80,6 +82,7 @@ LIMITS: dict[type[m.Message], int] = {
     **dict.fromkeys(FRAME_TYPES.values(), MAX_CONTROL_PAYLOAD),
     m.Run: MAX_RUN_PAYLOAD,
     m.Stdin: MAX_DATA_PAYLOAD,
+    m.Script: MAX_DATA_PAYLOAD,
     m.Stdout: MAX_DATA_PAYLOAD,
     m.Stderr: MAX_DATA_PAYLOAD,
     f.Push: MAX_RUN_PAYLOAD,
@@ -91,7 +94,7 @@ LIMITS: dict[type[m.Message], int] = {
 }
 
 # Messages whose payload are the bare bytes.
-DATA = (m.Stdin, m.Stdout, m.Stderr, f.Data)
+DATA = (m.Stdin, m.Script, m.Stdout, m.Stderr, f.Data)
 # What travels in arrays inside of messages.
 _RECORDS = (f.Entry, f.Want, f.Outcome)
 

@@ -7,8 +7,7 @@ that we send and one that we receive go through the same steps, so that we canno
 ourselves.
 
 The two sides of a running command speak at the same time, so the controller may still send input, its end, or a
-`Cancel` when the agent has just sent `Exit`. The table therefore lets those three pass in READY, where they mean
-nothing.
+`Cancel` when the agent has just sent `Exit`. The table therefore lets those pass in READY, where they mean nothing.
 
 Beside the state there are the streams: each has a count of bytes and a running SHA-256 on both sides, and its
 `EndOfStream` must agree. `Exit` may not come before both output streams have ended.
@@ -32,7 +31,7 @@ from agent.wire.codec import (
     encode_handshake,
     encode_payload,
 )
-from agent.wire.constants import STDIN_WINDOW
+from agent.wire.constants import MAX_SCRIPT, STDIN_WINDOW
 from agent.wire.direct import DirectPayload
 from agent.wire.errors import LocalProtocolError, ProtocolError, RemoteProtocolError
 from agent.wire.frames import encode_prefixed, frame_header, read_frame, read_prefixed
@@ -102,9 +101,7 @@ TABLE: dict[Role, dict[State, dict[type[m.Message], State]]] = {
             m.Pong: State.READY,
             m.Run: State.RUNNING,
             # Sent before the agent's Exit arrived: see "Theory of operation".
-            m.Stdin: State.READY,
-            m.EndOfStream: State.READY,
-            m.Cancel: State.READY,
+            **dict.fromkeys((m.Stdin, m.Script, m.EndOfStream, m.Resize, m.Cancel), State.READY),
             f.Push: State.PUSHING,
             f.Pull: State.PULLING,
             f.Rollback: State.RESTORING,
@@ -115,7 +112,9 @@ TABLE: dict[Role, dict[State, dict[type[m.Message], State]]] = {
             m.Ping: State.RUNNING,
             m.Pong: State.RUNNING,
             m.Stdin: State.RUNNING,
+            m.Script: State.RUNNING,
             m.EndOfStream: State.RUNNING,
+            m.Resize: State.RUNNING,
             m.Cancel: State.RUNNING,
         },
         State.PUSHING: dict.fromkeys((m.Ping, m.Pong, *_SENDER), State.PUSHING),
@@ -172,10 +171,16 @@ _CODES = {kind: code for code, kind in FRAME_TYPES.items()}
 _OUTPUT = (m.Stream.STDOUT, m.Stream.STDERR)
 _STREAM_OF: dict[type[m.Message], m.Stream] = {
     m.Stdin: m.Stream.STDIN,
+    m.Script: m.Stream.SCRIPT,
     m.Stdout: m.Stream.STDOUT,
     m.Stderr: m.Stream.STDERR,
 }
-_WRITER = {m.Stream.STDIN: Role.CONTROLLER, m.Stream.STDOUT: Role.AGENT, m.Stream.STDERR: Role.AGENT}
+_WRITER = {
+    m.Stream.STDIN: Role.CONTROLLER,
+    m.Stream.SCRIPT: Role.CONTROLLER,
+    m.Stream.STDOUT: Role.AGENT,
+    m.Stream.STDERR: Role.AGENT,
+}
 
 _Result = TypeVar("_Result")
 
@@ -365,7 +370,7 @@ class Connection:
 
     def _account(self, sender: Role, message: m.Message) -> None:
         """Keep the streams' counts, and check what they must agree with."""
-        if isinstance(message, m.Stdout | m.Stderr | m.Stdin):
+        if isinstance(message, m.Stdout | m.Stderr | m.Stdin | m.Script):
             if self.state is State.RUNNING:
                 self._account_data(_STREAM_OF[type(message)], message.data)
         elif isinstance(message, m.EndOfStream):
@@ -374,8 +379,7 @@ class Connection:
             if self.state is State.RUNNING:
                 self._account_end(message)
         elif isinstance(message, m.Run):
-            streams = m.Stream if message.stdin else _OUTPUT
-            self._streams = {stream: _Tally() for stream in streams}
+            self._streams = {stream: _Tally() for stream in _streams_of(message)}
             self.stdin_window = STDIN_WINDOW if message.stdin else 0
         elif isinstance(message, m.Window):
             if m.Stream.STDIN not in self._streams:
@@ -397,6 +401,8 @@ class Connection:
                 raise ValueError(f"{len(data)} bytes of stdin with a window of {self.stdin_window}")
             self.stdin_window -= len(data)
         tally.bytes += len(data)
+        if stream is m.Stream.SCRIPT and tally.bytes > MAX_SCRIPT:
+            raise ValueError(f"script of {tally.bytes} bytes, expected no more than {MAX_SCRIPT}")
         tally.digest.update(data)
 
     def _account_end(self, end: m.EndOfStream) -> None:
@@ -415,3 +421,9 @@ class Connection:
         except ValueError as error:
             self.state = State.CLOSED
             raise blame(str(error)) from None
+
+
+def _streams_of(run: m.Run) -> list[m.Stream]:
+    """Return the streams that a command has."""
+    given = {m.Stream.STDIN: run.stdin, m.Stream.SCRIPT: run.script}
+    return [stream for stream in m.Stream if given.get(stream, True)]

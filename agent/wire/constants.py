@@ -48,6 +48,9 @@ MAX_INTEGER_DIGITS = 20
 # command that does not read would block the connection, and `cancel` behind it.
 STDIN_WINDOW = 1024 * 1024
 
+# A program that is run without being put into a file: the agent keeps it in memory.
+MAX_SCRIPT = 16 * 1024 * 1024
+
 # Implementation ---------------------------------------------------------------------------------------------------
 
 LOGIN_DEADLINE = 10.0  # seconds from accept to the proof; OpenSSH's 120 s let strangers hold slots for too long

@@ -34,7 +34,9 @@ __all__ = [
     "Proof",
     "Reason",
     "Refusal",
+    "Resize",
     "Run",
+    "Script",
     "Stderr",
     "Stdin",
     "Stdout",
@@ -50,6 +52,7 @@ class Stream(enum.StrEnum):
     STDIN = "stdin"
     STDOUT = "stdout"
     STDERR = "stderr"
+    SCRIPT = "script"  # what is run, when it is no command line
 
 
 class Reason(enum.StrEnum):
@@ -167,11 +170,15 @@ class Goodbye:
 
 @record
 class Run:
-    """Controller to agent: run this with the shell.
+    """Controller to agent: run this, with `shell` (a path) or else the agent's own.
 
     `host` is the host's name in the controller's inventory and `run` the run's id; the command sees both. `directory`
     None means home. `timeout` is in seconds, `max_output` in bytes for each stream; None means no limit. With `stdin`
     the controller will send a standard input, without it the command reads end-of-file at once.
+
+    With `script` a program follows on the stream of that name; it is run by its ``#!`` with `arguments`, and `command`
+    is only what to call it. With `terminal` (the TERM of the controller's own) the command gets a terminal of so many
+    `rows` and `columns` (0: not known), and all it writes is standard output.
     """
 
     command: str
@@ -183,6 +190,12 @@ class Run:
     timeout: float | None = None
     max_output: int | None = None
     stdin: bool = False
+    shell: str | None = None
+    script: bool = False
+    arguments: tuple[str, ...] = ()
+    terminal: str | None = None
+    rows: int = 0
+    columns: int = 0
 
     def __post_init__(self) -> None:
         _require(self.command.strip() != "", "empty command")
@@ -190,8 +203,14 @@ class Run:
         for name, value in self.environment.items():
             _require(bool(name) and "=" not in name, f"not a name of an environment variable: {name[:64]!r}")
             _require("\0" not in name + value, "NUL in the environment")
-        for text in (self.host, self.run, self.directory or "", self.user or ""):
+        for text in (self.host, self.run, self.directory or "", self.user or "", self.shell or "", self.terminal or ""):
             _require("\0" not in text, "NUL in a name")
+        _require(not any("\0" in text for text in self.arguments), "NUL in an argument")
+        _require(self.script or not self.arguments, "arguments without a script")
+        _require(not (self.script and self.shell), "both a script and a shell")
+        _require(self.shell is None or self.shell.startswith("/"), "the shell is no absolute path")
+        _require(self.terminal is None or self.stdin, "a terminal without standard input")
+        _require_window_size(self.rows, self.columns)
         _require(self.timeout is None or 0 < self.timeout < 1e9, f"timeout of {self.timeout} seconds")
         _require(
             self.max_output is None or 0 <= self.max_output < 2**63,
@@ -207,6 +226,27 @@ class Stdin:
 
     def __post_init__(self) -> None:
         _require_data(self.data)
+
+
+@record
+class Script:
+    """Controller to agent: bytes of the program to run, MAX_SCRIPT in all at most."""
+
+    data: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        _require_data(self.data)
+
+
+@record
+class Resize:
+    """Controller to agent: the terminal has another size now."""
+
+    rows: int
+    columns: int
+
+    def __post_init__(self) -> None:
+        _require_window_size(self.rows, self.columns)
 
 
 @record
@@ -304,6 +344,8 @@ Message = (
     | Goodbye
     | Run
     | Stdin
+    | Script
+    | Resize
     | Stdout
     | Stderr
     | EndOfStream
@@ -318,6 +360,10 @@ Message = (
 def _require(condition: bool, reason: str) -> None:
     if not condition:
         raise ValueError(reason)
+
+
+def _require_window_size(rows: int, columns: int) -> None:
+    _require(0 <= rows < 2**16 and 0 <= columns < 2**16, f"terminal of {rows} rows and {columns} columns")
 
 
 def _require_data(data: bytes) -> None:

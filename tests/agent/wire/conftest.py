@@ -64,7 +64,7 @@ class ConnectionPair:
 
     def end(self, stream: m.Stream, held_back: int = 0) -> bytes:
         """Let the side that writes `stream` end it."""
-        sender = Role.CONTROLLER if stream is m.Stream.STDIN else Role.AGENT
+        sender = Role.CONTROLLER if stream in (m.Stream.STDIN, m.Stream.SCRIPT) else Role.AGENT
         return self.send(sender, self.ends[sender].end_of(stream, held_back))
 
     def end_output(self) -> None:
@@ -111,11 +111,11 @@ def on_the_wire(message: Message) -> bytes:
 
 
 def in_state(role: Role, state: State) -> Connection:
-    """Return a connection in `state`; a command has a standard input and no output so far."""
+    """Return a connection in `state`; a command has a standard input, a script to come and no output so far."""
     connection = Connection(role)
     if state is State.RUNNING:
         connection.state = State.READY
-        run = m.Run("cat", stdin=True)
+        run = m.Run("cat", stdin=True, script=True)
         if role is Role.CONTROLLER:
             connection.send(run)
         else:
@@ -158,8 +158,8 @@ def ready(pair: ConnectionPair) -> ConnectionPair:
 
 @pytest.fixture
 def running(pair: ConnectionPair) -> ConnectionPair:
-    """Two connections in a command with a standard input."""
-    return pair.run(m.Run("cat", stdin=True))
+    """Two connections in a script with a standard input."""
+    return pair.run(m.Run("cat", stdin=True, script=True))
 
 
 # A conftest cannot be imported, so its functions are handed to the tests. They hold no state: one for all tests.
@@ -204,6 +204,8 @@ def samples() -> dict[type[m.Message], m.Message]:
         m.Goodbye("stopping", "the agent stops"),
         m.Error("refused", "no such user"),
         m.Run("df -h", host="web1", run="r1", environment={"LANG": "C"}, directory="/", user="www", timeout=5.0),
+        m.Script(b"#!/bin/sh\n"),
+        m.Resize(24, 80),
         m.Stdin(b"in"),
         m.Cancel(),
         m.Stdout(b"out"),

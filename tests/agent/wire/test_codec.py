@@ -40,12 +40,29 @@ VECTORS: list[tuple[Message, bytes]] = [
     (
         m.Run("true"),
         b'{"command":"true","host":"","run":"","environment":{},"directory":null,"user":null,"timeout":null,'
-        b'"max_output":null,"stdin":false}',
+        b'"max_output":null,"stdin":false,"shell":null,"script":false,"arguments":[],"terminal":null,"rows":0,"columns":0}',
     ),
     (
-        m.Run("echo \udcff\n", "web1", "r1", {"A": "b"}, "/tmp", "www", 2.5, 10, True),
+        m.Run(
+            "echo \udcff\n",
+            "web1",
+            "r1",
+            {"A": "b"},
+            "/tmp",
+            "www",
+            2.5,
+            10,
+            True,
+            None,
+            True,
+            ("-v",),
+            "xterm",
+            24,
+            80,
+        ),
         b'{"command":"echo \\udcff\\n","host":"web1","run":"r1","environment":{"A":"b"},"directory":"/tmp",'
-        b'"user":"www","timeout":2.5,"max_output":10,"stdin":true}',
+        b'"user":"www","timeout":2.5,"max_output":10,"stdin":true,"shell":null,"script":true,"arguments":["-v"],'
+        b'"terminal":"xterm","rows":24,"columns":80}',
     ),
     (m.Cancel(), b"{}"),
     (
@@ -62,6 +79,8 @@ VECTORS: list[tuple[Message, bytes]] = [
         b'{"stream":"stderr","bytes":0,"sha256":"' + EMPTY.encode() + b'","total":5}',
     ),
     (m.Stdin(b"\0\xff"), b"\0\xff"),
+    (m.Script(b"#!/bin/sh\n"), b"#!/bin/sh\n"),
+    (m.Resize(24, 80), b'{"rows":24,"columns":80}'),
     (m.Stdout(b"out\n"), b"out\n"),
     (m.Stderr(b"{}"), b"{}"),
     (
@@ -264,6 +283,8 @@ def required_fields() -> Iterator[tuple[type[Message], str]]:
         (m.Error, "code"),
         (m.Error, "text"),
         (m.Run, "command"),
+        (m.Resize, "rows"),
+        (m.Resize, "columns"),
         (m.Window, "bytes"),
         (m.EndOfStream, "stream"),
         (m.EndOfStream, "bytes"),
@@ -366,7 +387,7 @@ def test_a_record_is_checked_on_its_way_out() -> None:
 @pytest.mark.parametrize("word", ["", "stdlog", "STDOUT", "stdout ", "\udcff" * 999])
 def test_unknown_streams(word: str) -> None:
     sample = m.EndOfStream(m.Stream.STDOUT, 0, EMPTY, 0)
-    check_error(m.EndOfStream, payload_of(sample, stream=word), "'stream' is not one of stdin, stdout, stderr")
+    check_error(m.EndOfStream, payload_of(sample, stream=word), "'stream' is not one of stdin, stdout, stderr, script")
 
 
 def test_unknown_reasons() -> None:

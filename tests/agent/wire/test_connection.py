@@ -20,7 +20,7 @@ from agent.wire.frames import FRAME_HEADER, encode_frame
 from agent.wire.messages import Message
 
 CONTROLLER, AGENT = Role.CONTROLLER, Role.AGENT
-STDIN, STDOUT, STDERR = m.Stream
+STDIN, STDOUT, STDERR, SCRIPT = m.Stream
 CODES = {kind: code for code, kind in FRAME_TYPES.items()}
 LOGIN_STATES = (State.HELLO, State.CHALLENGE, State.PROOF, State.VERDICT)
 FRAME_STATES = (State.READY, State.RUNNING, State.PUSHING, State.PULLING, State.RESTORING)

@@ -15,7 +15,7 @@ from agent.wire.connection import NEED_DATA, TABLE, Role, State
 from agent.wire.messages import Message
 
 CONTROLLER, AGENT = Role.CONTROLLER, Role.AGENT
-STDIN, STDOUT, STDERR = m.Stream
+STDIN, STDOUT, STDERR, SCRIPT = m.Stream
 
 SMALL = st.binary(min_size=1, max_size=40)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from(["\udc80", "\udcff"]), max_size=10)

@@ -77,6 +77,17 @@ BAD = [
     (lambda: m.Run("x", run="\0"), "NUL in a name"),
     (lambda: m.Run("x", directory="/\0"), "NUL in a name"),
     (lambda: m.Run("x", user="\0"), "NUL in a name"),
+    (lambda: m.Run("x", shell="/bin/\0"), "NUL in a name"),
+    (lambda: m.Run("x", shell="bash"), "the shell is no absolute path"),
+    (lambda: m.Run("x", shell=""), "the shell is no absolute path"),
+    (lambda: m.Run("x", script=True, shell="/bin/bash"), "both a script and a shell"),
+    (lambda: m.Run("x", script=True, arguments=("a", "\0")), "NUL in an argument"),
+    (lambda: m.Run("x", arguments=("a",)), "arguments without a script"),
+    (lambda: m.Run("x", stdin=True, terminal="\0"), "NUL in a name"),
+    (lambda: m.Run("x", terminal="xterm"), "a terminal without standard input"),
+    (lambda: m.Run("x", rows=-1, columns=80), "terminal of -1 rows and 80 columns"),
+    (lambda: m.Resize(24, 2**16), "terminal of 24 rows and 65536 columns"),
+    (lambda: m.Script(b""), "0 bytes of data, expected 1 to 262144"),
     (lambda: m.Run("x", timeout=0), "timeout of 0 seconds"),
     (lambda: m.Run("x", timeout=-1.5), "timeout of -1.5 seconds"),
     (lambda: m.Run("x", timeout=1e9), "timeout of 1000000000.0 seconds"),
@@ -161,5 +172,5 @@ def test_data_does_not_show_in_logs(kind: type[m.Stdin]) -> None:
 
 
 def test_the_words_of_streams_and_reasons() -> None:
-    assert [*m.Stream] == ["stdin", "stdout", "stderr"]
+    assert [*m.Stream] == ["stdin", "stdout", "stderr", "script"]
     assert [*m.Reason] == ["exit", "timeout", "cancelled"]

@@ -9,11 +9,11 @@ import pytest
 
 from agent.wire import messages as m
 from agent.wire.connection import TABLE, Closed, Role, State
-from agent.wire.constants import STDIN_WINDOW
+from agent.wire.constants import MAX_SCRIPT, STDIN_WINDOW
 from agent.wire.errors import LocalProtocolError
 
 CONTROLLER, AGENT = Role.CONTROLLER, Role.AGENT
-STDIN, STDOUT, STDERR = m.Stream
+STDIN, STDOUT, STDERR, SCRIPT = m.Stream
 Pair = Any  # conftest's ConnectionPair
 
 
@@ -111,8 +111,8 @@ def test_an_end_with_a_wrong_digest(
 def test_data_after_the_end(
     running: Pair, stream: m.Stream, on_the_wire: Any, check_remote: Any, check_local: Any
 ) -> None:
-    sender = CONTROLLER if stream is STDIN else AGENT
-    message = {STDIN: m.Stdin, STDOUT: m.Stdout, STDERR: m.Stderr}[stream](b"late")
+    sender = CONTROLLER if stream in (STDIN, SCRIPT) else AGENT
+    message = {STDIN: m.Stdin, STDOUT: m.Stdout, STDERR: m.Stderr, SCRIPT: m.Script}[stream](b"late")
     running.end(stream)
     check_remote(running.ends[sender.peer], on_the_wire(message), f"data on {stream}, which is not open")
     check_local(running.ends[sender], message, f"data on {stream}, which is not open")
@@ -120,7 +120,7 @@ def test_data_after_the_end(
 
 @pytest.mark.parametrize("stream", m.Stream)
 def test_the_end_twice(running: Pair, stream: m.Stream, on_the_wire: Any, check_remote: Any, check_local: Any) -> None:
-    sender = CONTROLLER if stream is STDIN else AGENT
+    sender = CONTROLLER if stream in (STDIN, SCRIPT) else AGENT
     end = running.ends[sender].end_of(stream)
     running.send(sender, end)
     check_remote(running.ends[sender.peer], on_the_wire(end), f"end of {stream}, which is not open")
@@ -133,7 +133,7 @@ def test_nobody_ends_the_others_streams(
     stream: m.Stream, state: State, on_the_wire: Any, in_state: Any, check_remote: Any, check_local: Any
 ) -> None:
     """A controller that ended stdout would make the agent's next byte the agent's fault."""
-    thief = AGENT if stream is STDIN else CONTROLLER
+    thief = AGENT if stream in (STDIN, SCRIPT) else CONTROLLER
     end = in_state(thief, State.RUNNING).end_of(stream)
     text = f"{thief.value} may not end {stream}"
     if m.EndOfStream in TABLE[thief][state]:
@@ -211,7 +211,7 @@ def test_input_that_crossed_the_exit_is_harmless(running: Pair) -> None:
     """The agent has sent Exit, the controller has not seen it yet: what it says until then means nothing."""
     controller, agent = running.controller, running.agent
     from_agent = agent.send(agent.end_of(STDOUT)) + agent.send(agent.end_of(STDERR)) + agent.send(m.Exit(0))
-    crossing = [m.Stdin(b"late"), m.Cancel()]
+    crossing = [m.Stdin(b"late"), m.Script(b"late"), m.Resize(1, 2), m.Cancel()]
     from_controller = b"".join(controller.send(message) for message in crossing)
     end = controller.end_of(STDIN)
     from_controller += controller.send(end)
@@ -229,3 +229,33 @@ def test_input_that_crossed_the_exit_is_harmless(running: Pair) -> None:
     assert agent.stdin_window == STDIN_WINDOW
     running.send(CONTROLLER, m.Stdin(b"x"))
     running.end(STDIN)
+
+
+# The script --------------------------------------------------------------------------------------------------------
+
+
+def test_a_script_without_a_promise_is_refused(
+    pair: Pair, on_the_wire: Any, check_remote: Any, check_local: Any
+) -> None:
+    pair.run(m.Run("true", stdin=True))
+    check_remote(pair.agent, on_the_wire(m.Script(b"x")), "data on script, which is not open")
+    check_local(pair.controller, m.Script(b"x"), "data on script, which is not open")
+
+
+def test_a_script_up_to_its_limit_and_no_further(
+    running: Pair, on_the_wire: Any, check_remote: Any, check_local: Any
+) -> None:
+    chunk = 262_144
+    for _ in range(MAX_SCRIPT // chunk):
+        running.send(CONTROLLER, m.Script(bytes(chunk)))
+    text = f"script of {MAX_SCRIPT + 1} bytes, expected no more than {MAX_SCRIPT}"
+    check_remote(running.agent, on_the_wire(m.Script(b"x")), text)
+    check_local(running.controller, m.Script(b"x"), text)
+
+
+def test_a_whole_script(running: Pair) -> None:
+    running.send(CONTROLLER, m.Script(b"#!/bin/sh\n"), m.Script(b"cat\n"))
+    running.end(SCRIPT)
+    running.send(AGENT, m.Stdout(b"x"))
+    running.end_output()
+    running.send(AGENT, m.Exit(0))
