@@ -16,10 +16,12 @@ from dataclasses import dataclass
 
 from agent.runner import Job, Outcome
 from agent.wire import messages as m
+from agent.wire.constants import MAX_DATA_PAYLOAD
 from agent.wire.link import Link
 
 __all__ = ["Execution"]
 
+# What a command that writes a little needs; from one that fills it, more is read at once, and always to one place.
 _READ_SIZE = 64 * 1024
 # After the exit, how long to wait for the ends of pipes that somebody still holds, in seconds.
 _LINGER = 0.25
@@ -36,7 +38,7 @@ class _Output:
 
     fd: int
     stream: m.Stream
-    message: Callable[[bytes], m.Stdout | m.Stderr]
+    message: Callable[[bytes | memoryview], m.Stdout | m.Stderr]
     sent: int = 0
     held_back: int = 0
     owed: int = 0  # bytes that were in the pipe when the shell exited
@@ -55,6 +57,7 @@ class Execution:
             _Output(job.stdout, m.Stream.STDOUT, m.Stdout),
             _Output(job.stderr, m.Stream.STDERR, m.Stderr),
         ]
+        self._place: memoryview | None = None
         self._input = bytearray()
         self._input_ended = False
         self._taken = 0  # bytes of input that the command took since the last Window
@@ -141,7 +144,7 @@ class Execution:
     def _read_output(self, output: _Output) -> bool:
         """Pass on one piece. Returns whether there may be more at once."""
         try:
-            data = os.read(output.fd, _READ_SIZE)
+            data = self._read(output.fd)
         except BlockingIOError:
             return False
         if not data:
@@ -158,6 +161,15 @@ class Execution:
             self._link.send(output.message(kept))
         # While the command runs, one piece from each pipe and then the socket's turn: Cancel must be heard.
         return self._outcome is not None and (output.owed > 0 or not self._late())
+
+    def _read(self, fd: int) -> bytes | memoryview:
+        """Read what is there. It is good until the next call, which is not made before the link has sent it."""
+        if self._place is not None:
+            return self._place[: os.readv(fd, [self._place])]
+        data = os.read(fd, _READ_SIZE)
+        if len(data) == _READ_SIZE:
+            self._place = memoryview(bytearray(MAX_DATA_PAYLOAD))
+        return data
 
     def _late(self) -> bool:
         """Whether nobody is waited for any more that still holds a pipe."""

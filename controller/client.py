@@ -322,11 +322,9 @@ class _Execution:
     def take(self, message: m.Message) -> None:
         """Note a message. Raises BrokenError for an agent that leaves, or sends more than it was asked for."""
         if isinstance(message, m.Stdout):
-            self._output(m.Stream.STDOUT, message.data)
-            self._observer.stdout(self._host, message.data)
+            self._observer.stdout(self._host, self._output(m.Stream.STDOUT, message.data))
         elif isinstance(message, m.Stderr):
-            self._output(m.Stream.STDERR, message.data)
-            self._observer.stderr(self._host, message.data)
+            self._observer.stderr(self._host, self._output(m.Stream.STDERR, message.data))
         elif isinstance(message, m.EndOfStream):
             self._ends[message.stream] = message
         elif isinstance(message, m.Exit | m.Error):
@@ -334,7 +332,8 @@ class _Execution:
         elif isinstance(message, m.Goodbye):
             raise BrokenError(_farewell(message))
 
-    def _output(self, stream: m.Stream, data: bytes) -> None:
+    def _output(self, stream: m.Stream, data: bytes | memoryview) -> bytes:
+        """Keep and return what came; where it lies now the next message will lie."""
         self._seen[stream] += len(data)
         limit = self._request.max_output
         if limit is not None and self._seen[stream] > limit:
@@ -342,6 +341,7 @@ class _Execution:
             raise BrokenError(f"the agent sent more than the {limit} bytes of {stream} it was asked for")
         if self._keep:
             self._kept[stream].write(data)
+        return bytes(data)
 
     def result(self) -> Result:
         """Return the result of a command that is over."""

@@ -198,11 +198,11 @@ def encode_payload(message: m.Message) -> bytes | memoryview:
     return _ENCODER.encode(values).encode("ascii")
 
 
-def decode_payload(kind: type[m.Message], payload: bytes) -> m.Message:
+def decode_payload(kind: type[m.Message], payload: bytes | memoryview) -> m.Message:
     """Read the payload of a frame that holds a `kind`. Raises ValueError."""
     if issubclass(kind, DATA):
         return kind(payload)
-    return _make(kind, decode_json(payload))
+    return _make(kind, decode_json(bytes(payload)))
 
 
 def _make(kind: type[_Record], values: Mapping[str, object]) -> _Record:

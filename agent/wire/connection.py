@@ -168,6 +168,7 @@ _LOGIN: dict[State, type[m.Message]] = {
     State.VERDICT: m.Welcome,
 }
 _CODES = {kind: code for code, kind in FRAME_TYPES.items()}
+_DIRECT = [_CODES[kind] for kind in (f.Data, m.Stdout, m.Stderr)]
 _OUTPUT = (m.Stream.STDOUT, m.Stream.STDERR)
 _STREAM_OF: dict[type[m.Message], m.Stream] = {
     m.Stdin: m.Stream.STDIN,
@@ -209,7 +210,7 @@ class Connection:
         self.challenge = b""
         self.stdin_window = 0  # bytes of standard input that may still be sent
         self._buffer = bytearray()
-        self._direct = DirectPayload(_CODES[f.Data])
+        self._direct = DirectPayload(_DIRECT)
         self._end_of_input = False
         self._streams: dict[m.Stream, _Tally] = {}
 
@@ -232,8 +233,8 @@ class Connection:
     def room(self) -> memoryview | None:
         """Return a place for the next bytes from the network, None when there is none better than `receive`.
 
-        Whoever puts bytes there tells `received`. What lies there is a `Data`, and is overwritten by the next one:
-        see `DirectPayload`.
+        Whoever puts bytes there tells `received`. What lies there becomes the data of a message, and is overwritten by
+        the next one's: see `DirectPayload`.
         """
         return self._direct.room()
 
@@ -333,7 +334,8 @@ class Connection:
         if self._direct.open or self._direct.begin(self._buffer, self._limit):
             if not self._direct.full:
                 return None
-            message: m.Message = f.Data(self._direct.take())
+            code, place = self._direct.take()
+            message = decode_payload(FRAME_TYPES[code], place)
         else:
             frame = read_frame(self._buffer, self._limit)
             if frame is None:
@@ -392,7 +394,7 @@ class Connection:
                 if not self._streams[stream].ended:
                     raise ValueError(f"Exit before the end of {stream}")
 
-    def _account_data(self, stream: m.Stream, data: bytes) -> None:
+    def _account_data(self, stream: m.Stream, data: bytes | memoryview) -> None:
         tally = self._streams.get(stream)
         if tally is None or tally.ended:
             raise ValueError(f"data on {stream}, which is not open")

@@ -1,27 +1,31 @@
 """The payload of one large frame, received in place: from the network into a buffer, and from there to its user.
 
-A new object for each quarter of a megabyte costs more than decrypting it. So the payloads of files' `Data` lie in one
-buffer, over and over: each is good until the next one begins. The rules of a frame are those of `frames`.
+A new object for each quarter of a megabyte costs more than decrypting it, and so does gathering a payload from pieces
+of 16 KiB. So large payloads of data messages lie in one buffer, over and over: each is good until the next one begins.
+The rules of a frame are those of `frames`.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from agent.wire.constants import MAX_DATA_PAYLOAD
 from agent.wire.frames import FRAME_HEADER
 
 __all__ = ["DirectPayload"]
 
+# Smaller ones come whole in one read or two. The buffer is not worth making for what `true` or `df` say.
+_WORTH_A_PLACE = 16 * 1024
+
 
 class DirectPayload:
-    """Receives the payloads of frames of type `code`. The buffer is there only while such frames come."""
+    """Receives the payloads of large frames of the types `codes`. The buffer is there only while such frames come."""
 
-    def __init__(self, code: int) -> None:
-        self._code = code
-        self._start = zlib.crc32(bytes([code]))
+    def __init__(self, codes: Iterable[int]) -> None:
+        self._starts = {code: zlib.crc32(bytes([code])) for code in codes}
         self._view = memoryview(b"")
+        self._code = 0
         self._length = 0
         self._filled = 0
         self._checksum = 0
@@ -37,20 +41,21 @@ class DirectPayload:
 
         Raises ValueError as `frames.read_frame`.
         """
-        if len(buffer) < FRAME_HEADER.size or buffer[4] != self._code:
+        if len(buffer) < FRAME_HEADER.size or buffer[4] not in self._starts:
             return False
         length, code, checksum = FRAME_HEADER.unpack_from(buffer)
+        if length < _WORTH_A_PLACE:
+            return False
         longest = limit(code)
         if length > longest:
             raise ValueError(f"frame of {length} bytes, expected no more than {longest}")
         if not self._view:
             self._view = memoryview(bytearray(MAX_DATA_PAYLOAD))
-        self._length, self._filled, self._checksum, self.open = length, 0, checksum, True
-        del buffer[: FRAME_HEADER.size]
-        count = min(length, len(buffer))
+        self._code, self._length, self._checksum, self.open = code, length, checksum, True
+        count = min(length, len(buffer) - FRAME_HEADER.size)
         with memoryview(buffer) as view:
-            self._view[:count] = view[:count]
-        del buffer[:count]
+            self._view[:count] = view[FRAME_HEADER.size : FRAME_HEADER.size + count]
+        del buffer[: FRAME_HEADER.size + count]
         self._filled = count
         return True
 
@@ -62,13 +67,13 @@ class DirectPayload:
         """Note that the first `count` bytes of `room` have come."""
         self._filled += count
 
-    def take(self) -> memoryview:
-        """Return the whole payload. Raises ValueError."""
+    def take(self) -> tuple[int, memoryview]:
+        """Return the frame's type and its whole payload. Raises ValueError."""
         self.open = False
         payload = self._view[: self._length]
-        if zlib.crc32(payload, self._start) != self._checksum:
+        if zlib.crc32(payload, self._starts[self._code]) != self._checksum:
             raise ValueError(f"wrong checksum on a frame of type {self._code:#04x}")
-        return payload
+        return self._code, payload
 
     def forget(self) -> None:
         """Give the buffer back: no such frames come for now."""

@@ -222,7 +222,7 @@ class Run:
 class Stdin:
     """Controller to agent: bytes for the command's standard input, as many as the window has room for."""
 
-    data: bytes = field(repr=False)
+    data: bytes | memoryview = field(repr=False)
 
     def __post_init__(self) -> None:
         _require_data(self.data)
@@ -232,7 +232,7 @@ class Stdin:
 class Script:
     """Controller to agent: bytes of the program to run, MAX_SCRIPT in all at most."""
 
-    data: bytes = field(repr=False)
+    data: bytes | memoryview = field(repr=False)
 
     def __post_init__(self) -> None:
         _require_data(self.data)
@@ -253,7 +253,7 @@ class Resize:
 class Stdout:
     """Agent to controller: bytes that the command wrote on standard output."""
 
-    data: bytes = field(repr=False)
+    data: bytes | memoryview = field(repr=False)
 
     def __post_init__(self) -> None:
         _require_data(self.data)
@@ -263,7 +263,7 @@ class Stdout:
 class Stderr:
     """Agent to controller: bytes that the command wrote on standard error."""
 
-    data: bytes = field(repr=False)
+    data: bytes | memoryview = field(repr=False)
 
     def __post_init__(self) -> None:
         _require_data(self.data)
@@ -366,6 +366,6 @@ def _require_window_size(rows: int, columns: int) -> None:
     _require(0 <= rows < 2**16 and 0 <= columns < 2**16, f"terminal of {rows} rows and {columns} columns")
 
 
-def _require_data(data: bytes) -> None:
+def _require_data(data: bytes | memoryview) -> None:
     if not 0 < len(data) <= MAX_DATA_PAYLOAD:
         raise ValueError(f"{len(data)} bytes of data, expected 1 to {MAX_DATA_PAYLOAD}")

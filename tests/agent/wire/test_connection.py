@@ -408,33 +408,48 @@ def test_data_in_place(step: int, on_the_wire: Any, in_state: Any) -> None:
     assert list(receive_in_place(connection, data, step)) == pieces
 
 
-def test_the_place_is_good_until_more_comes(on_the_wire: Any, in_state: Any) -> None:
+# Only payloads that are worth it are received in place.
+ONE, TWO = b"one " * 4096, b"two " * 4096
+
+
+@pytest.mark.parametrize("kind", [m.Stdout, m.Stderr])
+def test_the_place_is_good_until_more_comes(kind: type[Message], on_the_wire: Any, in_state: Any) -> None:
+    connection = in_state(CONTROLLER, State.RUNNING)
+    connection.receive(on_the_wire(kind(ONE)) + on_the_wire(kind(TWO)))
+    first = connection.next_event()
+    assert isinstance(first, kind)
+    assert first.data == ONE
+    assert connection.next_event() == kind(TWO)
+    assert first.data == TWO  # it was a view
+
+
+def test_a_small_payload_is_for_ever(on_the_wire: Any, in_state: Any) -> None:
     connection = in_state(AGENT, State.PUSHING)
     connection.receive(on_the_wire(f.Data(b"one")) + on_the_wire(f.Data(b"two")))
-    first = connection.next_event()
-    assert isinstance(first, f.Data)
-    assert first.data == b"one"
-    assert connection.next_event() == f.Data(b"two")
-    assert first.data == b"two"  # it was a view
+    events = [connection.next_event() for _ in range(2)]
+    assert events == [f.Data(b"one"), f.Data(b"two")]
+    assert not connection._direct._view
 
 
 def test_the_place_is_given_back(on_the_wire: Any, in_state: Any) -> None:
     connection = in_state(CONTROLLER, State.PULLING)
-    connection.receive(on_the_wire(f.Data(b"one")) + on_the_wire(m.Error("failed", "no")))
-    assert [connection.next_event() for _ in range(2)] == [f.Data(b"one"), m.Error("failed", "no")]
+    connection.receive(on_the_wire(f.Data(ONE)) + on_the_wire(m.Error("failed", "no")))
+    assert connection.next_event() == f.Data(ONE)
+    assert connection._direct._view
+    assert connection.next_event() == m.Error("failed", "no")
     assert connection.state is State.READY
     assert not connection._direct._view
 
 
 def test_a_wrong_checksum_in_place(on_the_wire: Any, in_state: Any, check_remote: Any) -> None:
-    data = bytearray(on_the_wire(f.Data(b"content")))
+    data = bytearray(on_the_wire(f.Data(ONE)))
     data[-1] ^= 1
     check_remote(in_state(AGENT, State.PUSHING), bytes(data), "wrong checksum on a frame of type 0x45")
 
 
 def test_an_end_in_a_payload_in_place(on_the_wire: Any, in_state: Any, check_remote: Any) -> None:
     connection = in_state(AGENT, State.PUSHING)
-    connection.receive(on_the_wire(f.Data(b"content"))[:-1])
+    connection.receive(on_the_wire(f.Data(ONE))[:-1])
     assert connection.next_event() is NEED_DATA
     assert len(connection.room()) == 1
     check_remote(connection, b"", "the connection ended inside a message")
