@@ -199,13 +199,15 @@ class Client:
     def _exchange(self, message: m.Message, waiter: Waiter) -> m.Message:
         """Send a message of the login and return the answer."""
         self._link.send(message)
+        answers = self._link.events()  # what came with the last answer; to look for more so soon would be in vain
         while True:
-            for answer in self._link.read():
+            for answer in answers:
                 if isinstance(answer, Closed):
                     raise BrokenError(f"the agent at {self._where} closed the connection")
                 return answer
             self._await(waiter, select.POLLIN | (select.POLLOUT if self._link.backlog else 0))
             self._link.flush()
+            answers = self._link.read()
 
     def _await(self, waiter: Waiter, events: int) -> None:
         if not waiter.wait(self._sock.fileno(), events):

@@ -16,10 +16,6 @@ Beside the state there are the streams: each has a count of bytes and a running 
 from __future__ import annotations
 
 import enum
-import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TypeVar
 
 from agent.wire import file_messages as f
 from agent.wire import messages as m
@@ -31,11 +27,11 @@ from agent.wire.codec import (
     encode_handshake,
     encode_payload,
 )
-from agent.wire.constants import MAX_SCRIPT, STDIN_WINDOW
 from agent.wire.direct import DirectPayload
-from agent.wire.errors import LocalProtocolError, ProtocolError, RemoteProtocolError
+from agent.wire.errors import LocalProtocolError, RemoteProtocolError
 from agent.wire.frames import encode_prefixed, frame_header, read_frame, read_prefixed
 from agent.wire.record import record
+from agent.wire.streams import Streams
 
 __all__ = ["NEED_DATA", "TABLE", "Closed", "Connection", "NeedData", "Role", "State"]
 
@@ -169,30 +165,12 @@ _LOGIN: dict[State, type[m.Message]] = {
 }
 _CODES = {kind: code for code, kind in FRAME_TYPES.items()}
 _DIRECT = [_CODES[kind] for kind in (f.Data, m.Stdout, m.Stderr)]
-_OUTPUT = (m.Stream.STDOUT, m.Stream.STDERR)
-_STREAM_OF: dict[type[m.Message], m.Stream] = {
-    m.Stdin: m.Stream.STDIN,
-    m.Script: m.Stream.SCRIPT,
-    m.Stdout: m.Stream.STDOUT,
-    m.Stderr: m.Stream.STDERR,
-}
 _WRITER = {
     m.Stream.STDIN: Role.CONTROLLER,
     m.Stream.SCRIPT: Role.CONTROLLER,
     m.Stream.STDOUT: Role.AGENT,
     m.Stream.STDERR: Role.AGENT,
 }
-
-_Result = TypeVar("_Result")
-
-
-@dataclass(slots=True)
-class _Tally:
-    """What has passed of one stream."""
-
-    bytes: int = 0
-    digest: hashlib._Hash = field(default_factory=hashlib.sha256)
-    ended: bool = False
 
 
 class Connection:
@@ -205,14 +183,14 @@ class Connection:
 
     def __init__(self, role: Role) -> None:
         self.role = role
+        self._peer = role.peer
         self.state = State.HELLO
         self.hello = b""  # bodies of the two opening messages as they were on the wire, for the transcript
         self.challenge = b""
-        self.stdin_window = 0  # bytes of standard input that may still be sent
         self._buffer = bytearray()
         self._direct = DirectPayload(_DIRECT)
         self._end_of_input = False
-        self._streams: dict[m.Stream, _Tally] = {}
+        self._streams = Streams()
 
     def __repr__(self) -> str:
         return f"<Connection role={self.role.value} state={self.state.value} buffered={len(self._buffer)}>"
@@ -243,6 +221,11 @@ class Connection:
         self._direct.received(count)
 
     @property
+    def stdin_window(self) -> int:
+        """How many bytes of standard input may still be sent."""
+        return self._streams.window
+
+    @property
     def in_login(self) -> bool:
         """Whether the peer has not been let in yet: a stranger's bytes are looked at as they come, and not gathered."""
         return self.state in _LOGIN
@@ -259,10 +242,11 @@ class Connection:
         """
         if self.state is State.CLOSED:
             return Closed()
-        if self.state in _LOGIN:
-            message = self._blaming(RemoteProtocolError, self._read_login)
-        else:
-            message = self._blaming(RemoteProtocolError, self._read_frame)
+        try:
+            message = self._read_login() if self.state in _LOGIN else self._read_frame()
+        except ValueError as error:
+            self.state = State.CLOSED
+            raise RemoteProtocolError(str(error)) from None
         if message is not None:
             return message
         if not self._end_of_input:
@@ -280,14 +264,18 @@ class Connection:
 
     def send_parts(self, message: m.Message) -> tuple[bytes, bytes | memoryview]:
         """Do as `send`, and return the bytes in two parts: the second is the payload of a frame, and no copy of it."""
-        return self._blaming(LocalProtocolError, lambda: self._write(message))
+        try:
+            return self._write(message)
+        except ValueError as error:
+            self.state = State.CLOSED
+            raise LocalProtocolError(str(error)) from None
 
     def end_of(self, stream: m.Stream, held_back: int = 0) -> m.EndOfStream:
         """Return the last message of a stream that we send. `held_back` counts bytes that an output limit cut off."""
-        tally = self._streams.get(stream)
-        if tally is None:
-            raise LocalProtocolError(f"there is no {stream} to end")
-        return m.EndOfStream(stream, tally.bytes, tally.digest.hexdigest(), tally.bytes + held_back)
+        try:
+            return self._streams.end_of(stream, held_back)
+        except ValueError as error:
+            raise LocalProtocolError(str(error)) from None
 
     # Reading and writing: the same steps in the opposite order.
 
@@ -310,14 +298,14 @@ class Connection:
 
     def _read_login(self) -> m.Message | None:
         kind = _LOGIN[self.state]
-        if not TABLE[self.role.peer][self.state]:
+        if not TABLE[self._peer][self.state]:
             self._expect_silence()
             return None
         body = read_prefixed(self._buffer)
         if body is None:
             return None
         message = decode_handshake(kind, body)
-        after = self._after(self.role.peer, type(message))
+        after = self._after(self._peer, type(message))
         self._remember(kind, body)
         self.state = after
         if after in _LOGIN:
@@ -342,8 +330,8 @@ class Connection:
                 return None
             code, payload = frame
             message = decode_payload(FRAME_TYPES[code], payload)
-        after = self._after(self.role.peer, type(message))
-        self._account(self.role.peer, message)
+        after = self._after(self._peer, type(message))
+        self._account(self._peer, message)
         self.state = after
         if after is State.READY:
             self._direct.forget()
@@ -361,7 +349,7 @@ class Connection:
         kind = FRAME_TYPES.get(code)
         if kind is None:
             raise ValueError(f"unknown frame type {code:#04x}")
-        self._after(self.role.peer, kind)
+        self._after(self._peer, kind)
         return LIMITS[kind]
 
     def _remember(self, kind: type[m.Message], body: bytes) -> None:
@@ -372,60 +360,18 @@ class Connection:
 
     def _account(self, sender: Role, message: m.Message) -> None:
         """Keep the streams' counts, and check what they must agree with."""
-        if isinstance(message, m.Stdout | m.Stderr | m.Stdin | m.Script):
-            if self.state is State.RUNNING:
-                self._account_data(_STREAM_OF[type(message)], message.data)
-        elif isinstance(message, m.EndOfStream):
-            if sender is not _WRITER[message.stream]:
-                raise ValueError(f"{sender.value} may not end {message.stream}")
-            if self.state is State.RUNNING:
-                self._account_end(message)
-        elif isinstance(message, m.Run):
-            self._streams = {stream: _Tally() for stream in _streams_of(message)}
-            self.stdin_window = STDIN_WINDOW if message.stdin else 0
-        elif isinstance(message, m.Window):
-            if m.Stream.STDIN not in self._streams:
-                raise ValueError("window of stdin, which is not open")
-            self.stdin_window += message.bytes
-            if self.stdin_window > STDIN_WINDOW:
-                raise ValueError(f"window of {self.stdin_window} bytes, expected no more than {STDIN_WINDOW}")
-        elif isinstance(message, m.Exit):
-            for stream in _OUTPUT:
-                if not self._streams[stream].ended:
-                    raise ValueError(f"Exit before the end of {stream}")
-
-    def _account_data(self, stream: m.Stream, data: bytes | memoryview) -> None:
-        tally = self._streams.get(stream)
-        if tally is None or tally.ended:
-            raise ValueError(f"data on {stream}, which is not open")
-        if stream is m.Stream.STDIN:
-            if len(data) > self.stdin_window:
-                raise ValueError(f"{len(data)} bytes of stdin with a window of {self.stdin_window}")
-            self.stdin_window -= len(data)
-        tally.bytes += len(data)
-        if stream is m.Stream.SCRIPT and tally.bytes > MAX_SCRIPT:
-            raise ValueError(f"script of {tally.bytes} bytes, expected no more than {MAX_SCRIPT}")
-        tally.digest.update(data)
-
-    def _account_end(self, end: m.EndOfStream) -> None:
-        tally = self._streams.get(end.stream)
-        if tally is None or tally.ended:
-            raise ValueError(f"end of {end.stream}, which is not open")
-        if end.bytes != tally.bytes:
-            raise ValueError(f"{end.stream} ended after {tally.bytes} bytes, expected {end.bytes}")
-        if end.sha256 != tally.digest.hexdigest():
-            raise ValueError(f"wrong checksum on {end.stream}")
-        tally.ended = True
-
-    def _blaming(self, blame: type[ProtocolError], step: Callable[[], _Result]) -> _Result:
-        try:
-            return step()
-        except ValueError as error:
-            self.state = State.CLOSED
-            raise blame(str(error)) from None
-
-
-def _streams_of(run: m.Run) -> list[m.Stream]:
-    """Return the streams that a command has."""
-    given = {m.Stream.STDIN: run.stdin, m.Stream.SCRIPT: run.script}
-    return [stream for stream in m.Stream if given.get(stream, True)]
+        match message:
+            case m.Stdout() | m.Stderr() | m.Stdin() | m.Script():
+                if self.state is State.RUNNING:
+                    self._streams.data(message)
+            case m.EndOfStream():
+                if sender is not _WRITER[message.stream]:
+                    raise ValueError(f"{sender.value} may not end {message.stream}")
+                if self.state is State.RUNNING:
+                    self._streams.end(message)
+            case m.Run():
+                self._streams.begin(message)
+            case m.Window():
+                self._streams.open_window(message)
+            case m.Exit():
+                self._streams.check_ended()

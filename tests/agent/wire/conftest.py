@@ -121,7 +121,7 @@ def in_state(role: Role, state: State) -> Connection:
         else:
             connection.receive(on_the_wire(run))
             connection.next_event()
-        connection.stdin_window -= 1  # room for a Window
+        connection._streams.window -= 1  # room for a Window
     connection.state = state
     return connection
 
