@@ -1,4 +1,4 @@
-"""The command line `fleet`. The only package that imports typer; each module but `main` holds some commands.
+"""The command line `fleet`. Each module either holds some commands or reads the words for them.
 
 Commands read options, call the rest of `controller` and write what comes back. Whatever takes time to import is
 imported inside the command that needs it: `fleet --help` must not wait for TLS.

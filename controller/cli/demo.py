@@ -8,9 +8,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from controller.cli import options as o
+from controller.cli.declare import Argument, Command, Option
 from controller.cli.keys import fleet_errors
 from controller.cli.look import Look
 from controller.cli.run import Request, carry_out
@@ -24,19 +23,12 @@ if TYPE_CHECKING:
 _MOST_AGENTS = 100
 _DEFAULT_COMMAND = "df -h"
 
-CommandArgument = Annotated[
-    list[str] | None, typer.Argument(metavar="[COMMAND...]", help="What to run. [default: df -h]")
-]
-CountOption = Annotated[int, typer.Option("-n", metavar="N", help="How many agents.")]
+CommandArgument = Annotated[list[str] | None, Argument("[COMMAND...]", help="What to run. [default: df -h]")]
+CountOption = Annotated[int, Option("-n", metavar="N", help="How many agents.")]
 KeepOption = Annotated[
-    str | None, typer.Option("--keep", metavar="DIR", help="Leave them running, with everything about them in DIR.")
+    str | None, Option("--keep", metavar="DIR", help="Leave them running, with everything about them in DIR.")
 ]
-StopOption = Annotated[str | None, typer.Option("--stop", metavar="DIR", help="End those that --keep DIR left.")]
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the program."""
-    app.command("demo", context_settings={"allow_interspersed_args": False})(demo)
+StopOption = Annotated[str | None, Option("--stop", metavar="DIR", help="End those that --keep DIR left.")]
 
 
 def demo(command: CommandArgument = None, n: CountOption = 3, keep: KeepOption = None, stop: StopOption = None) -> int:
@@ -110,3 +102,8 @@ def _say_what_next(folder: str) -> None:
         f"  fleet run uptime\n"
         f"  fleet demo --stop {shlex.quote(folder)}\n"
     )
+
+
+COMMANDS = {
+    "demo": Command(demo, interspersed=False),
+}

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-import typer
-from typer.core import TyperCommand
-
+from controller.cli.declare import Argument, Option
 from controller.errors import FleetError
 from controller.settings import number
 
@@ -23,120 +21,88 @@ _SIZE = re.compile(r"([0-9]{1,19})([KMGT]?)(?:i?B)?", re.IGNORECASE)
 _MODE = re.compile("[0-7]{1,5}")
 
 SourcesArgument = Annotated[
-    list[str], typer.Argument(metavar="SRC... DEST", help="Files, directories, links; then where they go on the hosts.")
+    list[str], Argument("SRC... DEST", help="Files, directories, links; then where they go on the hosts.")
 ]
 RemoteArgument = Annotated[
-    list[str], typer.Argument(metavar="REMOTE... LOCALDIR", help="Paths on the hosts, * ? [] allowed; then a folder.")
+    list[str], Argument("REMOTE... LOCALDIR", help="Paths on the hosts, * ? [] allowed; then a folder.")
 ]
-RunArgument = Annotated[str | None, typer.Argument(metavar="RUN", help="The id of a push. [default: the last one]")]
+RunArgument = Annotated[str | None, Argument("RUN", help="The id of a push. [default: the last one]")]
 TimeoutOption = Annotated[
     float | None,
-    typer.Option("-t", "--timeout", metavar="S", help="Cut a host off after S seconds. [default: none]"),
+    Option("-t", "--timeout", metavar="S", help="Cut a host off after S seconds. [default: none]"),
 ]
 # `--exclude` is about files here, as with rsync(1); `-x` about hosts, as everywhere.
 HostsExcludeOption = Annotated[
     list[str] | None,
-    typer.Option("-x", metavar="PATTERN", help="Without hosts that match; repeatable.", rich_help_panel="Which hosts"),
+    Option("-x", metavar="PATTERN", help="Without hosts that match; repeatable.", panel="Which hosts"),
 ]
 ExcludeOption = Annotated[
     list[str] | None,
-    typer.Option(
+    Option(
         "--exclude",
         metavar="PATTERN",
         help="Without FILES that match, as rsync says it; repeatable. Hosts: -x.",
-        rich_help_panel=_WHAT,
+        panel=_WHAT,
     ),
 ]
-FollowOption = Annotated[
-    bool, typer.Option("-L", "--follow", help="Send what links point at, not the links.", rich_help_panel=_WHAT)
-]
-PreserveOption = Annotated[
-    bool, typer.Option("-p", "--preserve", help="Keep modification times.", rich_help_panel=_WHAT)
-]
-QuickOption = Annotated[
-    bool, typer.Option("--quick", help="Take equal size and time for equal; no checksum.", rich_help_panel=_WHAT)
-]
+FollowOption = Annotated[bool, Option("-L", "--follow", help="Send what links point at, not the links.", panel=_WHAT)]
+PreserveOption = Annotated[bool, Option("-p", "--preserve", help="Keep modification times.", panel=_WHAT)]
+QuickOption = Annotated[bool, Option("--quick", help="Take equal size and time for equal; no checksum.", panel=_WHAT)]
 ModeOption = Annotated[
     str | None,
-    typer.Option("--mode", metavar="MODE", help="Permissions of files, octal: 0644.", rich_help_panel=_WHAT),
+    Option("--mode", metavar="MODE", help="Permissions of files, octal: 0644.", panel=_WHAT),
 ]
-OwnerOption = Annotated[
-    str | None, typer.Option("--owner", metavar="USER", help="Owner, a name or number.", rich_help_panel=_WHAT)
-]
-GroupOption = Annotated[
-    str | None, typer.Option("--group", metavar="GROUP", help="Group, a name or number.", rich_help_panel=_WHAT)
-]
+OwnerOption = Annotated[str | None, Option("--owner", metavar="USER", help="Owner, a name or number.", panel=_WHAT)]
+GroupOption = Annotated[str | None, Option("--group", metavar="GROUP", help="Group, a name or number.", panel=_WHAT)]
 BackupOption = Annotated[
     str | None,
-    typer.Option(
+    Option(
         "--backup",
+        bare=_DEFAULT_SUFFIX,
         metavar="[=SUFFIX]",
         help="Keep replaced files under their name and SUFFIX. [default suffix: ~]",
-        rich_help_panel=_WHAT,
+        panel=_WHAT,
     ),
 ]
-CheckOption = Annotated[
-    bool, typer.Option("--check", help="Change nothing, say what would change.", rich_help_panel=_WHAT)
-]
-DiffOption = Annotated[
-    bool, typer.Option("--diff", help="Show how texts change; equal changes once.", rich_help_panel=_WHAT)
-]
+CheckOption = Annotated[bool, Option("--check", help="Change nothing, say what would change.", panel=_WHAT)]
+DiffOption = Annotated[bool, Option("--diff", help="Show how texts change; equal changes once.", panel=_WHAT)]
 ValidateOption = Annotated[
     str | None,
-    typer.Option(
+    Option(
         "--validate",
         metavar="COMMAND",
         help="Must exit 0 on the new file, %s, before it takes its place: 'nginx -t -c %s'.",
-        rich_help_panel=_WHAT,
+        panel=_WHAT,
     ),
 ]
 DeleteOption = Annotated[
     bool,
-    typer.Option("--delete", help="Remove from directories what SRC does not have.", rich_help_panel=_WHAT),
+    Option("--delete", help="Remove from directories what SRC does not have.", panel=_WHAT),
 ]
 TemplateOption = Annotated[
     bool,
-    typer.Option(
-        "--template", help="Fill {host} and inventory variables into the files, unquoted.", rich_help_panel=_WHAT
-    ),
+    Option("--template", help="Fill {host} and inventory variables into the files, unquoted.", panel=_WHAT),
 ]
-FlatOption = Annotated[
-    bool, typer.Option("--flat", help="LOCALDIR/NAME.HOST, not LOCALDIR/HOST/NAME.", rich_help_panel=_WHAT)
-]
+FlatOption = Annotated[bool, Option("--flat", help="LOCALDIR/NAME.HOST, not LOCALDIR/HOST/NAME.", panel=_WHAT)]
 MaxSizeOption = Annotated[
     str | None,
-    typer.Option(
-        "--max-size", metavar="BYTES", help="Skip larger files; K, M, G, T are understood.", rich_help_panel=_WHAT
-    ),
+    Option("--max-size", metavar="BYTES", help="Skip larger files; K, M, G, T are understood.", panel=_WHAT),
 ]
 MaxFilesOption = Annotated[
     int | None,
-    typer.Option("--max-files", metavar="N", help="At most N from a host. [default: 1000000]", rich_help_panel=_WHAT),
+    Option("--max-files", metavar="N", help="At most N from a host. [default: 1000000]", panel=_WHAT),
 ]
 FormatOption = Annotated[
     str | None,
-    typer.Option("--format", metavar="TABLEFMT", help="Any table format of tabulate.", rich_help_panel=_SHOW),
+    Option("--format", metavar="TABLEFMT", help="Any table format of tabulate.", panel=_SHOW),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document at the end.", rich_help_panel=_SHOW)]
-JsonLinesOption = Annotated[bool, typer.Option("--jsonl", help="A JSON event a line.", rich_help_panel=_SHOW)]
-QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Failures only.", rich_help_panel=_SHOW)]
+JsonOption = Annotated[bool, Option("--json", help="One JSON document at the end.", panel=_SHOW)]
+JsonLinesOption = Annotated[bool, Option("--jsonl", help="A JSON event a line.", panel=_SHOW)]
+QuietOption = Annotated[bool, Option("-q", "--quiet", help="Failures only.", panel=_SHOW)]
 ProgressOption = Annotated[
     bool,
-    typer.Option("--progress", help="A line every 10 s where stderr is no terminal; there it is shown anyway."),
+    Option("--progress", help="A line every 10 s where stderr is no terminal; there it is shown anyway."),
 ]
-
-
-class PushCommand(TyperCommand):
-    """`--backup` takes a value or none, which typer has no words for."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Give a bare `--backup` its default."""
-        end = args.index("--") if "--" in args else len(args)
-        bare = "--backup"
-        return super().parse_args(
-            ctx,
-            [f"{bare}={_DEFAULT_SUFFIX}" if arg == bare and place < end else arg for place, arg in enumerate(args)],
-        )
 
 
 def at_least_two(paths: list[str], command: str, what: str) -> list[str]:

@@ -4,19 +4,11 @@ from __future__ import annotations
 
 import os
 
-import typer
-
 from controller.cli import file_options as x
 from controller.cli import options as o
+from controller.cli.declare import Command
 from controller.cli.file_look import FileLook, carry_out
 from controller.settings import load_settings, read_seconds
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to the program."""
-    app.command("push", cls=x.PushCommand)(push)
-    app.command("pull")(pull)
-    app.command("rollback")(rollback)
 
 
 def push(
@@ -198,3 +190,10 @@ def rollback(
         o.list_hosts(targets.select(known))
         return 0
     return carry_out(targets, known, settings, look, lambda fleet, **how: fleet.rollback(run, timeout=seconds, **how))
+
+
+COMMANDS = {
+    "push": Command(push),
+    "pull": Command(pull),
+    "rollback": Command(rollback),
+}

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from controller.cli import options as o
+from controller.cli.declare import Command, Option
 from controller.cli.look import writers
 from controller.errors import FleetError
 from controller.settings import Settings, load_settings
@@ -15,20 +14,14 @@ from controller.settings import Settings, load_settings
 if TYPE_CHECKING:
     from inventory import Host, Inventory
 
-JsonOption = Annotated[bool, typer.Option("--json", help="As JSON.")]
-ListOption = Annotated[bool, typer.Option("--json", help="As `ansible-inventory --list` prints it.")]
-GraphOption = Annotated[bool, typer.Option("--graph", help="As `ansible-inventory --graph` draws it.")]
-FoldOption = Annotated[bool, typer.Option("--fold", help="As one node set: web[01-20],db1.")]
+JsonOption = Annotated[bool, Option("--json", help="As JSON.")]
+ListOption = Annotated[bool, Option("--json", help="As `ansible-inventory --list` prints it.")]
+GraphOption = Annotated[bool, Option("--graph", help="As `ansible-inventory --graph` draws it.")]
+FoldOption = Annotated[bool, Option("--fold", help="As one node set: web[01-20],db1.")]
 HostOption = Annotated[
-    str | None, typer.Option("--host", metavar="NAME", help="One host's variables, and where each comes from.")
+    str | None, Option("--host", metavar="NAME", help="One host's variables, and where each comes from.")
 ]
-FormatOption = Annotated[str | None, typer.Option("--format", metavar="TABLEFMT", help="Any table format of tabulate.")]
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to the program."""
-    app.command("ping")(ping)
-    app.command("hosts")(hosts)
+FormatOption = Annotated[str | None, Option("--format", metavar="TABLEFMT", help="Any table format of tabulate.")]
 
 
 def ping(
@@ -171,3 +164,9 @@ def _format(name: str | None) -> str:
         return check_format(name or DEFAULT_FORMAT)
     except FormatError as error:
         raise FleetError("--format", str(error)) from None
+
+
+COMMANDS = {
+    "ping": Command(ping),
+    "hosts": Command(hosts),
+}

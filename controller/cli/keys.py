@@ -8,33 +8,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
 
-import typer
-
 from controller.cli import options as o
+from controller.cli.declare import Argument, Command, Option
 from controller.errors import FleetError
 from controller.settings import Settings, load_settings
 
 NameOption = Annotated[
-    str | None, typer.Option("--name", metavar="NAME", help="What agents know us as. [default: the login name]")
+    str | None, Option("--name", metavar="NAME", help="What agents know us as. [default: the login name]")
 ]
-HostsArgument = Annotated[list[str] | None, typer.Argument(metavar="HOST...", help="Hosts, or node sets: web[01-20].")]
+HostsArgument = Annotated[list[str] | None, Argument("HOST...", help="Hosts, or node sets: web[01-20].")]
 OutputOption = Annotated[
     str | None,
-    typer.Option("-o", "--output-dir", metavar="DIR", help="Write DIR/HOST.enrol. One HOST alone may go to stdout."),
+    Option("-o", "--output-dir", metavar="DIR", help="Write DIR/HOST.enrol. One HOST alone may go to stdout."),
 ]
 PoolOption = Annotated[
     str | None,
-    typer.Option(
-        "--pool", metavar="NAME", help="One enrolment for many like machines (fleet_pool=NAME in the inventory)."
-    ),
+    Option("--pool", metavar="NAME", help="One enrolment for many like machines (fleet_pool=NAME in the inventory)."),
 ]
-ForceOption = Annotated[bool, typer.Option("--force", help="New keys for what is enrolled: a new epoch.")]
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to the program."""
-    app.command("init")(init)
-    app.command("enroll")(enroll)
+ForceOption = Annotated[bool, Option("--force", help="New keys for what is enrolled: a new epoch.")]
 
 
 def init(name: NameOption = None, key: o.KeyOption = None) -> None:
@@ -127,3 +118,9 @@ def fleet_errors() -> Iterator[None]:
         raise FleetError(error.path, error.reason, error.hint) from None
     except EnrollError as error:
         raise FleetError(error.name, error.reason, error.hint) from None
+
+
+COMMANDS = {
+    "init": Command(init),
+    "enroll": Command(enroll),
+}

@@ -7,9 +7,8 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
-import typer
-
 from agent.wire.record import record
+from controller.cli.declare import Option
 from controller.errors import FleetError
 from controller.settings import Settings, read_color, read_fanout, read_port, read_seconds, read_ttl
 
@@ -45,102 +44,98 @@ DEFAULT_INVENTORY = "hosts.ini"
 
 InventoryOption = Annotated[
     list[str] | None,
-    typer.Option(
+    Option(
         "-i",
         "--inventory",
         metavar="PATH",
         help="Inventory; repeatable, '-' is stdin. [env FLEET_INVENTORY; default ./hosts.ini]",
-        rich_help_panel=_TARGETS,
+        panel=_TARGETS,
     ),
 ]
 LimitOption = Annotated[
     list[str] | None,
-    typer.Option(
+    Option(
         "-l",
         "--limit",
         metavar="PATTERN",
         help="Only hosts that match; repeated: that match all. [default: all]",
-        rich_help_panel=_TARGETS,
+        panel=_TARGETS,
     ),
 ]
 HostsOption = Annotated[
     str | None,
-    typer.Option(
+    Option(
         "-w",
         "--hosts",
         metavar="NODESET",
         help="These hosts, with or without an inventory: web[01-20],db1",
-        rich_help_panel=_TARGETS,
+        panel=_TARGETS,
     ),
 ]
 ExcludeOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "-x", "--exclude", metavar="PATTERN", help="Without hosts that match; repeatable.", rich_help_panel=_TARGETS
-    ),
+    Option("-x", "--exclude", metavar="PATTERN", help="Without hosts that match; repeatable.", panel=_TARGETS),
 ]
 ListHostsOption = Annotated[
     bool,
-    typer.Option("--list-hosts", help="Print the hosts, one a line, and touch nothing.", rich_help_panel=_TARGETS),
+    Option("--list-hosts", help="Print the hosts, one a line, and touch nothing.", panel=_TARGETS),
 ]
 FanoutOption = Annotated[
     int | None,
-    typer.Option("-f", "--fanout", metavar="N", help="At most N hosts at once. [default: 64]", rich_help_panel=_REACH),
+    Option("-f", "--fanout", metavar="N", help="At most N hosts at once. [default: 64]", panel=_REACH),
 ]
 ConnectTimeoutOption = Annotated[
     float | None,
-    typer.Option(
+    Option(
         "--connect-timeout",
         metavar="S",
         help="Seconds for TCP, TLS and authentication together. [default: 10]",
-        rich_help_panel=_REACH,
+        panel=_REACH,
     ),
 ]
 PortOption = Annotated[
     int | None,
-    typer.Option(
+    Option(
         "--port",
         metavar="N",
         help="Port of agents that have none of their own. [default: 7422]",
-        rich_help_panel=_REACH,
+        panel=_REACH,
     ),
 ]
 KeyOption = Annotated[
     str | None,
-    typer.Option(
-        "--key", metavar="FILE", help="Our key. [env FLEET_KEY; default ~/.config/fleet/key]", rich_help_panel=_REACH
-    ),
+    Option("--key", metavar="FILE", help="Our key. [env FLEET_KEY; default ~/.config/fleet/key]", panel=_REACH),
 ]
 RegistryOption = Annotated[
     str | None,
-    typer.Option(
+    Option(
         "--registry",
         metavar="FILE",
         help="Enrolled hosts. [env FLEET_REGISTRY; default enrolled.json beside the key]",
-        rich_help_panel=_REACH,
+        panel=_REACH,
     ),
 ]
 ColorOption = Annotated[
     str | None,
-    typer.Option(
+    Option(
         "--color",
         metavar="WHEN",
         help="auto, always or never; NO_COLOR is heeded. [default: auto]",
-        rich_help_panel=_SHOW,
+        panel=_SHOW,
     ),
 ]
 
 CacheTtlOption = Annotated[
     float | None,
-    typer.Option(
+    Option(
         "--cache-ttl",
         metavar="S",
         help="Take an inventory script's output of up to S seconds ago. [default: 0, off]",
-        rich_help_panel=_TARGETS,
+        panel=_TARGETS,
     ),
 ]
 RefreshCacheOption = Annotated[
-    bool, typer.Option("--refresh-cache", help="Run inventory scripts now, and cache that.", rich_help_panel=_TARGETS)
+    bool, Option("--refresh-cache", help="Run inventory scripts now, and cache that.", panel=_TARGETS)
 ]
 
 _Value = TypeVar("_Value")

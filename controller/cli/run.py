@@ -7,11 +7,10 @@ import sys
 from dataclasses import field
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from agent.wire.record import record
 from controller.cli import look_options as s
 from controller.cli import options as o
+from controller.cli.declare import Argument, Command, Option
 from controller.cli.look import Look
 from controller.errors import FleetError
 from controller.results import EXIT_CUT_OFF
@@ -31,49 +30,44 @@ _LARGEST_OUTPUT = 2**40
 
 CommandArgument = Annotated[
     list[str] | None,
-    typer.Argument(metavar="COMMAND...", help="One argument goes to the shell as it is; several are joined."),
+    Argument("COMMAND...", help="One argument goes to the shell as it is; several are joined."),
 ]
 TimeoutOption = Annotated[
     float | None,
-    typer.Option("-t", "--timeout", metavar="S", help="Kill what runs longer. [default: none]", rich_help_panel=_WHAT),
+    Option("-t", "--timeout", metavar="S", help="Kill what runs longer. [default: none]", panel=_WHAT),
 ]
 EnvOption = Annotated[
     list[str] | None,
-    typer.Option("-e", "--env", metavar="K=V", help="Environment of the command; repeatable.", rich_help_panel=_WHAT),
+    Option("-e", "--env", metavar="K=V", help="Environment of the command; repeatable.", panel=_WHAT),
 ]
 ChdirOption = Annotated[
     str | None,
-    typer.Option("--chdir", metavar="DIR", help="Where to run it. [default: home]", rich_help_panel=_WHAT),
+    Option("--chdir", metavar="DIR", help="Where to run it. [default: home]", panel=_WHAT),
 ]
 MaxOutputOption = Annotated[
     int | None,
-    typer.Option(
+    Option(
         "--max-output",
         metavar="BYTES",
         help="Keep so much of each host's stdout and stderr. [default: 16 MiB; no limit with --raw and --stream]",
-        rich_help_panel=_SHOW,
+        panel=_SHOW,
     ),
 ]
 ReturnMaxOption = Annotated[
     bool,
-    typer.Option("-S", "--return-max", help="Exit with the largest remote exit code if every host was reached."),
+    Option("-S", "--return-max", help="Exit with the largest remote exit code if every host was reached."),
 ]
 TemplateOption = Annotated[
     bool,
-    typer.Option(
+    Option(
         "--template",
         help="Fill in {host}, {address}, {group_names} and inventory variables, quoted; {name!r} is raw.",
-        rich_help_panel=_WHAT,
+        panel=_WHAT,
     ),
 ]
 DryRunOption = Annotated[
-    bool, typer.Option("--dry-run", help="Print the exact command for each host; contact none.", rich_help_panel=_WHAT)
+    bool, Option("--dry-run", help="Print the exact command for each host; contact none.", panel=_WHAT)
 ]
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the program."""
-    app.command("run", context_settings={"allow_interspersed_args": False})(run)
 
 
 def run(
@@ -274,3 +268,8 @@ def _finish(sink: Sink, going: Run[Result], code: int) -> None:
 
     results = going.results
     sink.finish(RunInfo(going.id, going.command, going.started, going.elapsed, code, len(results)), results)
+
+
+COMMANDS = {
+    "run": Command(run, interspersed=False),
+}
