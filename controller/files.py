@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from agent.tree.digests import Digests
 from agent.tree.entries import Listing
 from agent.tree.options import SenderOptions
 from agent.tree.paths import Links
@@ -106,6 +107,7 @@ def plan_push(going: Going, sources: Sequence[str], destination: str, options: P
 
     sending = SenderOptions(follow=options.follow, exclude=tuple(options.exclude), check=options.check)
     filler = Filler(templates)
+    digests = Digests()
 
     def work(target: Target, meter: Meter, client: Client) -> Result:
         place = filler.opened(by_name[target.name]) if templates else opened(found)
@@ -113,7 +115,7 @@ def plan_push(going: Going, sources: Sequence[str], destination: str, options: P
             maker = DiffMaker(differences, target.name, reader(local)) if options.diff else None
             ledger = Ledger(target.name, meter, keep=going.keep, differences=maker)
             listing = Listing(iter(listed), sending, Links.ALWAYS)
-            return transfer.push(client, requests[target.name], listing, ledger, meter, going.timeout)
+            return transfer.push(client, requests[target.name], listing, ledger, meter, going.timeout, digests)
 
     return _run(going, run_id, shlex.join(["push", *sources, destination]), work)
 

@@ -10,6 +10,7 @@ import ssl
 import time
 from typing import Protocol
 
+from agent.tree.digests import Digests
 from agent.tree.entries import Listing
 from agent.tree.sender import Sender
 from agent.wire import file_messages as f
@@ -56,9 +57,15 @@ class _EndedError(HostError):
 
 
 def push(
-    client: Client, request: f.Push, listing: Listing, ledger: Ledger, meter: Meter, timeout: float | None
+    client: Client,
+    request: f.Push,
+    listing: Listing,
+    ledger: Ledger,
+    meter: Meter,
+    timeout: float | None,
+    digests: Digests | None = None,
 ) -> Result:
-    """Send what `listing` has. `timeout` is in seconds."""
+    """Send what `listing` has. `timeout` is in seconds; `digests` are those of the pushes to other hosts."""
     link = client.link
 
     def send(message: m.Message) -> None:
@@ -68,7 +75,7 @@ def push(
             meter.complete = message.last
         link.queue(message)
 
-    return converse(client, request, Sender(listing, send, ledger), ledger, timeout)
+    return converse(client, request, Sender(listing, send, ledger, digests), ledger, timeout)
 
 
 def pull(

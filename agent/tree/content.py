@@ -11,6 +11,7 @@ import hashlib
 import os
 from collections.abc import Generator, Iterator
 
+from agent.tree.digests import FileIdentity
 from agent.tree.errors import FileError
 from agent.wire.constants import MAX_DATA_PAYLOAD, MAX_HOLE
 
@@ -25,12 +26,10 @@ _ZEROS = bytes(1 << 20)
 class Content:
     """An open file that is being read. Owns `fd`.
 
-    `size` is known from the start, but None for a file that does not say. `digest` runs over all that was read. With
-    a `buffer` of PIECE bytes, pieces are views of it, and each is good until the next one is asked for: a new object
-    for each would cost more than reading does.
+    `size` is known from the start, but None for a file that does not say. `digest` runs over all that was read.
     """
 
-    def __init__(self, fd: int, *, limit: int | None, buffer: bytearray | None = None) -> None:
+    def __init__(self, fd: int, *, limit: int | None) -> None:
         info = os.fstat(fd)
         self.fd = fd
         # A file of no blocks and no bytes may be one of /proc, or really empty: both end where reading ends.
@@ -38,9 +37,20 @@ class Content:
         self.digest = hashlib.sha256()
         self.offset = 0
         self._limit = limit
-        self._view = None if buffer is None else memoryview(buffer)
+        self._view: memoryview | None = None
         self._sparse = info.st_blocks * 512 < info.st_size
         self._data_ends = 0  # up to where it is known that there is no hole
+
+    def use(self, buffer: bytearray) -> None:
+        """Let large pieces be views of `buffer`, which has PIECE bytes: each is good until the next one is asked for.
+
+        A new object for each would cost more than reading does.
+        """
+        self._view = memoryview(buffer)
+
+    def identity(self) -> FileIdentity:
+        """Return what the file is known by now."""
+        return FileIdentity.of(os.fstat(self.fd))
 
     def close(self) -> None:
         """Close the file."""

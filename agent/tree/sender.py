@@ -19,6 +19,7 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 
 from agent.tree.content import PAGE, PIECE, Content
+from agent.tree.digests import Digests, State
 from agent.tree.entries import Item, Listing
 from agent.tree.errors import FileError
 from agent.wire import file_messages as f
@@ -59,9 +60,18 @@ class _Batch:
 
 
 class Sender:
-    """One transfer. `send` queues a message. `done` turns true after the receiver's last word."""
+    """One transfer. `send` queues a message. `done` turns true after the receiver's last word.
 
-    def __init__(self, listing: Listing, send: Callable[[m.Message], None], watcher: SenderWatcher) -> None:
+    `digests` are what other transfers of the same files have found out.
+    """
+
+    def __init__(
+        self,
+        listing: Listing,
+        send: Callable[[m.Message], None],
+        watcher: SenderWatcher,
+        digests: Digests | None = None,
+    ) -> None:
         self._listing = listing
         self._options = listing.options
         self._send = send
@@ -74,7 +84,8 @@ class Sender:
         self._work = self._run()
         self._content: Content | None = None
         self._queued = 0
-        self._buffer = bytearray(PIECE)
+        self._digests = digests or Digests()
+        self._buffer: bytearray | None = None
         self.listed_all = False
         self.done = False
 
@@ -192,10 +203,12 @@ class Sender:
         item = batch.items[want.index - batch.first]
         try:
             fd = self._listing.open(item)
-            self._content = content = Content(fd, limit=self._options.max_size, buffer=self._buffer)
+            self._content = content = Content(fd, limit=self._options.max_size)
             if content.size is not None and content.size <= PAGE:  # several of these wait together to be sent
                 self._send_small(want, content)
             else:
+                self._buffer = self._buffer or bytearray(PIECE)
+                content.use(self._buffer)
                 yield from self._send_large(want, content)
         except FileError as error:
             self._flush_same()
@@ -224,9 +237,7 @@ class Sender:
 
     def _send_large(self, want: Want, content: Content) -> Iterator[bool]:
         if want.whole is not None:
-            for _ in content.pieces():
-                yield True
-            if want.whole == content.digest.hexdigest():
+            if want.whole == (yield from self._digest(content)):
                 self._same.append(want.index)
                 self._flush_same()
                 return
@@ -247,6 +258,22 @@ class Sender:
                 self._send_piece(piece)
             yield True
         self._send(f.Close(content.offset, content.digest.hexdigest()))
+
+    def _digest(self, content: Content) -> Generator[bool, None, str]:
+        """Return the digest of the whole, which another transfer may have read already."""
+        identity = content.identity()
+        while (known := self._digests.begin(identity)) is State.OTHERS:
+            yield True
+        if isinstance(known, str):
+            return known
+        digest = now = None
+        try:
+            for _ in content.pieces():
+                yield True
+            digest, now = content.digest.hexdigest(), content.identity()
+        finally:
+            self._digests.end(identity, digest, now)
+        return digest
 
     def _send_piece(self, piece: bytes | memoryview | int) -> None:
         if isinstance(piece, int):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent.tree.committer import Hooks
+from agent.tree.digests import Digests
 from agent.tree.entries import Listing
 from agent.tree.options import ReceiverOptions, SenderOptions
 from agent.tree.paths import Folder, Links
@@ -69,6 +70,7 @@ class Transfer:
     watcher: Watcher = field(default_factory=Watcher)
     log: list[m.Message] = field(default_factory=list)  # everything that was said
     wait: Callable[[Receiver], None] | None = None
+    digests: Digests | None = None
 
     def run(self) -> dict[str, Outcome]:
         """Do it; return the outcomes by path relative to the base."""
@@ -81,7 +83,7 @@ class Transfer:
         to_receiver: list[m.Message] = []
         to_sender: list[m.Message] = []
         listing = Listing(iter(sources), self.sending, self.links)
-        sender = Sender(listing, to_receiver.append, self.watcher)
+        sender = Sender(listing, to_receiver.append, self.watcher, self.digests)
         receiver = Receiver(
             base,
             self.place,

@@ -24,8 +24,11 @@ def content() -> Iterator[Open]:
     made: list[Content] = []
 
     def make(path: Path, limit: int | None = None, buffer: bytearray | None = None) -> Content:
-        made.append(Content(os.open(path, os.O_RDONLY), limit=limit, buffer=buffer))
-        return made[-1]
+        one = Content(os.open(path, os.O_RDONLY), limit=limit)
+        made.append(one)
+        if buffer is not None:
+            one.use(buffer)
+        return one
 
     yield make
     for one in made:
