@@ -14,10 +14,9 @@ import ssl
 import time
 from collections.abc import Iterator
 from functools import cache
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from agent.wire import messages as m
-from agent.wire.codec import decode_json
 from agent.wire.connection import Closed, Connection, Role
 from agent.wire.constants import (
     FEATURES,
@@ -29,12 +28,16 @@ from agent.wire.errors import LocalProtocolError, ProtocolError
 from agent.wire.handshake import channel_binding, client_proof, derive_keys, server_proof_matches, transcript_hash
 from agent.wire.link import Link, LinkError
 from agent.wire.record import record
+from controller.agent_info import AgentInfo, read_info
 from controller.cancel import CancelToken
 from controller.dial import Waiter, dial
 from controller.errors import BrokenError, DeniedError, HostError, UnreachableError
 from controller.keyfile import ControllerKey
 from controller.registry import Identity
 from controller.results import Result, Status
+
+if TYPE_CHECKING:
+    from controller.sender import Sender  # for few runs alone
 
 __all__ = ["AgentInfo", "Client", "Observer", "Pinged", "Target", "reason_of"]
 
@@ -55,16 +58,6 @@ class Target:
     port: int
     identity: Identity | None
     pool: str | None = None
-
-
-@record
-class AgentInfo:
-    """What an agent that has proven itself says of itself."""
-
-    agent: str = ""
-    python: str = ""
-    os: str = ""
-    host: str = ""
 
 
 @record
@@ -194,7 +187,7 @@ class Client:
                 f"IMPOSTOR: the peer at {self._where} could not prove that it holds {self.target.name}'s key;"
                 " nothing was sent"
             )
-        self.info = _read_info(verdict.info)
+        self.info = read_info(verdict.info)
 
     def _exchange(self, message: m.Message, waiter: Waiter) -> m.Message:
         """Send a message of the login and return the answer."""
@@ -243,8 +236,9 @@ class Client:
         """Wait for the agent, or until the time has come (now, unless `block`). Returns False for a cancelled run."""
         return self._cancel.fileno() not in self._poll(deadline if block else 0.0, watch_cancel=True)
 
-    def run(self, request: m.Run, observer: Observer, *, keep: bool) -> Result:
+    def run(self, request: m.Run, observer: Observer, *, keep: bool, sender: Sender | None = None) -> Result:
         """Run a command to its end. The observer gets the output as it comes; with `keep` the result has it too.
+        A request with a script or a standard input needs a `sender` of them.
 
         Never raises for what happens on the host: that is in the result.
         """
@@ -259,7 +253,7 @@ class Client:
             except LocalProtocolError as error:  # an environment that no message has room for
                 return execution.failure(Status.FAILED, f"cannot be sent: {error}")
             observer.start(self.target.name)
-            for message in self._messages(request):
+            for message in self._messages(request, sender):
                 execution.take(message)
                 if execution.over:
                     return execution.result()
@@ -269,14 +263,15 @@ class Client:
             return execution.failure(Status.BROKEN, f"the connection was lost: {reason_of(error)}")
         raise AssertionError("the messages of a run end with its exit")
 
-    def _messages(self, request: m.Run) -> Iterator[m.Message]:
+    def _messages(self, request: m.Run, sender: Sender | None) -> Iterator[m.Message]:
         """Yield what the agent sends, and watch the clock and the cancel token meanwhile."""
         deadline = None if request.timeout is None else time.monotonic() + request.timeout + _TIMEOUT_SLACK
         cancelled = False
         while True:
-            ready = self._poll(deadline, watch_cancel=not cancelled)
+            ready = self._poll(deadline, watch_cancel=not cancelled, sender=sender)
             if self._cancel.fileno() in ready:
                 cancelled = True
+                sender = None
                 deadline = time.monotonic() + _CANCEL_LIMIT
                 self._link.send(m.Cancel())
             if self._link.backlog:
@@ -285,12 +280,16 @@ class Client:
                 if isinstance(message, Closed):
                     raise BrokenError("the agent closed the connection before the command's end")
                 yield message
+            if sender is not None:
+                sender.advance(ready)
+                if request.timeout is not None and sender.starting:
+                    deadline = time.monotonic() + request.timeout + _TIMEOUT_SLACK
             if deadline is not None and time.monotonic() >= deadline:
                 if cancelled:
                     raise BrokenError("cancelled, but the agent has not confirmed that the command is dead")
                 raise BrokenError("time is up, but the agent has not confirmed that the command is dead")
 
-    def _poll(self, deadline: float | None, *, watch_cancel: bool) -> set[int]:
+    def _poll(self, deadline: float | None, *, watch_cancel: bool, sender: Sender | None = None) -> set[int]:
         timeout = self._link.tick()
         if deadline is not None:
             timeout = min(timeout, max(0.0, deadline - time.monotonic()))
@@ -298,6 +297,8 @@ class Client:
         poller.register(self._sock, select.POLLIN | (select.POLLOUT if self._link.backlog else 0))
         if watch_cancel:
             poller.register(self._cancel, select.POLLIN)
+        if sender is not None:
+            timeout = sender.register(poller, timeout)
         return {fd for fd, _ in poller.poll(int(timeout * 1000) + 1 if timeout else 0)}
 
 
@@ -406,16 +407,6 @@ def _check_version(challenge: m.Challenge) -> None:
         raise UnreachableError(f"the agent is {age}: it speaks protocol version {challenge.version}, we need {need}")
     if challenge.features & ~FEATURES:
         raise UnreachableError("the agent chose features that we did not offer")
-
-
-def _read_info(info: bytes) -> AgentInfo:
-    """Read what a proven agent says of itself. Text that is missing or of another type is left out."""
-    try:
-        values = decode_json(info)
-    except ValueError:
-        return AgentInfo()
-    texts = {name: value for name, value in values.items() if isinstance(value, str)}
-    return AgentInfo(texts.get("agent", ""), texts.get("python", ""), texts.get("os", ""), texts.get("host", ""))
 
 
 def _farewell(message: m.Message) -> str:

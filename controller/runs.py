@@ -52,13 +52,18 @@ class Guard:
     def stderr(self, host: str, data: bytes) -> None:
         self._call(lambda: self._observer.stderr(host, data))
 
+    def fail(self, error: Exception) -> None:
+        """Cancel the run because of `error`, which the main thread raises. From any thread; the first one stands."""
+        if self.error is None:
+            self.error = error
+            self._cancel.set()
+
     def _call(self, tell: Callable[[], None]) -> None:
         if self.error is None:
             try:
                 tell()
             except Exception as error:  # whatever it is, the main thread raises it
-                self.error = error
-                self._cancel.set()
+                self.fail(error)
 
 
 @record
@@ -78,7 +83,14 @@ class Run(Generic[Outcome]):
     """
 
     def __init__(
-        self, plan: Plan[Outcome], cancel: CancelToken, *, run_id: str, command: str, guard: Guard | None = None
+        self,
+        plan: Plan[Outcome],
+        cancel: CancelToken,
+        *,
+        run_id: str,
+        command: str,
+        guard: Guard | None = None,
+        close: Callable[[], None] | None = None,
     ) -> None:
         self.id = run_id
         self.command = command
@@ -88,6 +100,7 @@ class Run(Generic[Outcome]):
         self._plan: Plan[Outcome] = plan
         self._cancel = cancel
         self._guard = guard
+        self._close = close
         self._began = time.monotonic()
         self._begun = False
         self._outcomes: dict[str, Outcome] = {}
@@ -97,12 +110,19 @@ class Run(Generic[Outcome]):
             # To do it all again on every host is hardly what was meant.
             raise RuntimeError(f"run {self.id} was done already: what it gave is in its results")
         self._begun = True
+        try:
+            yield from self._outcomes_as_they_come()
+        finally:
+            if self._close is not None:
+                self._close()
+        if self._guard is not None and self._guard.error is not None:
+            raise self._guard.error
+
+    def _outcomes_as_they_come(self) -> Iterator[Outcome]:
         plan = self._plan
         for outcome in fan_out(plan.targets, plan.work, width=plan.width, cancel=self._cancel, skipped=plan.skipped):
             self._outcomes[outcome.host] = outcome
             yield outcome
-        if self._guard is not None and self._guard.error is not None:
-            raise self._guard.error
 
     @property
     def results(self) -> list[Outcome]:
