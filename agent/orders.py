@@ -12,26 +12,36 @@ import json
 import os
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple
+from dataclasses import astuple, fields
 
+from agent.memfd import memory_file
 from agent.wire.record import record
 
 __all__ = ["Command", "Ended", "Kill", "Outcome", "Ready", "Run", "Started", "receive", "send", "send_run"]
 
 _MAX_DATAGRAM = 16 * 1024
-_MAX_DESCRIPTORS = 4
+_MAX_DESCRIPTORS = 5
 
 
 @record
 class Command:
     """What to start. `environment` is the whole of it; strings are bytes by `os.fsencode`, so any byte but NUL can
-    be said. Without `stdin` the command reads from /dev/null. `user` is a name, None for the agent's own."""
+    be said. Without `stdin` the command reads from /dev/null. `user` is a name, None for the agent's own. A `script`
+    is a program that comes as a descriptor; then `argv` is what to call it, and its arguments. With `home` the
+    directory is one that nobody asked for: where the user may not enter it, the command starts in the root."""
 
     argv: tuple[str, ...]
     environment: Mapping[str, str]
     directory: str
     stdin: bool = False
     user: str | None = None
+    script: bool = False
+    home: bool = False
+
+    @property
+    def descriptors(self) -> int:
+        """How many the command gets: (script,) (stdin,) stdout and stderr."""
+        return self.script + self.stdin + 2
 
 
 @record
@@ -49,7 +59,7 @@ class Outcome:
 
 @record
 class Run:
-    """Agent to worker: start this. `descriptors` are (stdin,) stdout, stderr, and belong to the receiver."""
+    """Agent to worker: start this. `descriptors` are those of `Command.descriptors`, and belong to the receiver."""
 
     command: Command
     descriptors: tuple[int, ...]
@@ -91,9 +101,9 @@ _PLAIN: dict[bytes, type[Kill | Ready | Started]] = {_KINDS[kind]: kind for kind
 
 def send_run(channel: socket.socket, command: Command, descriptors: Sequence[int]) -> None:
     """Send a `Run`. The caller keeps its own descriptors. Raises OSError."""
-    plain = (command.argv, dict(command.environment), command.directory, command.stdin, command.user)
-    text = json.dumps(plain).encode("ascii")
-    memory = os.memfd_create("command", os.MFD_CLOEXEC)
+    plain = {field.name: getattr(command, field.name) for field in fields(command)}
+    text = json.dumps(plain | {"environment": dict(command.environment)}).encode("ascii")
+    memory = memory_file("command")
     try:
         with open(memory, "wb", closefd=False) as file:
             file.write(text)
@@ -118,11 +128,11 @@ def receive(channel: socket.socket) -> Run | Kill | Ready | Started | Ended | No
         return None
     if data == _RUN:
         return _run([fd for *_, raw in ancillary for fd in memoryview(raw).cast("i")])
-    kind, fields = data[:1], json.loads(data[1:])
+    kind, values = data[:1], json.loads(data[1:])
     if kind == _KINDS[Ended]:
-        outcome, again = fields
+        outcome, again = values
         return Ended(Outcome(*outcome), again)
-    return _PLAIN[kind](*fields)
+    return _PLAIN[kind](*values)
 
 
 def _next_datagram(channel: socket.socket) -> tuple[bytes, list[tuple[int, int, bytes]]]:
@@ -141,9 +151,9 @@ def _run(descriptors: list[int]) -> Run:
     try:
         with open(descriptors.pop(0), "rb") as file:
             file.seek(0)  # the offset is shared with the writer
-            argv, *rest = json.load(file)
-        command = Command(tuple(argv), *rest)
-        if len(descriptors) != 2 + command.stdin:
+            plain = json.load(file)
+        command = Command(**plain | {"argv": tuple(plain["argv"])})
+        if len(descriptors) != command.descriptors:
             raise IndexError
     except IndexError:
         for fd in descriptors:

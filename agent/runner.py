@@ -191,14 +191,15 @@ class Runner:
                 spawn_until_closed(theirs, home)
         return cls(control, pid, home)
 
-    def run(self, command: Command) -> Job:
+    def run(self, command: Command, script: int | None = None) -> Job:
         """Start a command. That it could not be started may also come later, as the outcome's `error`.
+        `script` is the program of a command with `script`, open for reading; it stays the caller's.
 
         Raises RunnerError when nothing can be started: no descriptors are left, or the spawner is gone.
         """
         ours, theirs = _make_pipes(2 + command.stdin)
         try:
-            worker = self._hand_over(command, theirs)
+            worker = self._hand_over(command, theirs if script is None else [script, *theirs])
         except RunnerError:
             _close(ours)
             raise

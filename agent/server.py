@@ -137,6 +137,7 @@ class _Server:
             files=files,
             about=about(),
             stop=self._stop_reader,
+            folder=directory,
         )
         self._lock = threading.Lock()
         self._admission: Admission[_Arrival] = Admission(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import shlex
 import socket
 import ssl
 import time
@@ -23,6 +24,7 @@ from agent.execution import Execution
 from agent.files import Files, Transfer
 from agent.log import log, quote, word
 from agent.runner import Command, Runner, RunnerError
+from agent.script import Incoming, ScriptError
 from agent.tree.errors import TransferError
 from agent.wire import file_messages as f
 from agent.wire import messages as m
@@ -58,6 +60,7 @@ class Services:
     files: Files
     about: Mapping[str, str]  # what a controller is told of this agent: versions and the like
     stop: int  # a descriptor that turns readable when the agent stops
+    folder: str | None = None  # the agent's own, for scripts where there are none in memory
     decoy: bytes = field(default_factory=lambda: os.urandom(32), repr=False)
     clock: Callable[[], float] = time.monotonic
 
@@ -96,6 +99,7 @@ class Session:
         self._deadline = accepted + LOGIN_DEADLINE
         self._execution: Execution | None = None
         self._run: m.Run | None = None
+        self._incoming: Incoming | None = None
         self._transfer: Transfer | None = None
         self.login: Login | None = None
         sock.setblocking(False)
@@ -119,6 +123,7 @@ class Session:
         if self._execution is not None:
             self._execution.close()
             self._execution = None
+        self._drop_script()
         if self._transfer is not None:
             self._transfer.close()
             self._transfer = None
@@ -246,7 +251,7 @@ class Session:
                 self._handle(message)
         except ssl.SSLEOFError:
             # A cut without TLS's goodbye. With nothing under way there is nothing that it could have cut short.
-            if self._execution is None and self._transfer is None:
+            if self._execution is None and self._transfer is None and self._incoming is None:
                 return False
             raise
         return True
@@ -282,6 +287,8 @@ class Session:
     def _handle(self, message: m.Message) -> None:
         if isinstance(message, m.Run):
             self._start(message)
+        elif self._incoming is not None and isinstance(message, m.Script | m.Stdin | m.EndOfStream | m.Cancel):
+            self._take_script(self._incoming, message)
         elif isinstance(message, m.Stdin | m.EndOfStream):
             if self._execution is not None:  # else it crossed with our Exit
                 self._execution.feed(message)
@@ -302,18 +309,45 @@ class Session:
             self._link.send(m.Error("denied", f"controller {who} may not run commands on this host"))
             return
         # The line precedes the execution: whatever the command does to this machine, it has been told.
-        log.info(
-            "%s from %s as %s runs %s (run %s)", who, self._source, quote(run.host), quote(run.command), word(run.run)
-        )
+        what = f"the script {quote(shlex.join((run.command, *run.arguments)))}" if run.script else quote(run.command)
+        if run.user is not None:
+            what = f"{what} as user {word(run.user)}"
+        log.info("%s from %s as %s runs %s (run %s)", who, self._source, quote(run.host), what, word(run.run))
         try:
-            job = self._services.runner.run(self._command(run))
-        except (KeyError, RunnerError) as error:
-            self._refuse_to_start(
-                f"unknown user {quote(run.user or '')}" if isinstance(error, KeyError) else str(error)
-            )
-            return
+            command = self._command(run)
+            if run.script:
+                self._incoming = Incoming(run, command, self._services.folder)
+            else:
+                self._execute(run, command)
+        except (KeyError, RunnerError, ScriptError) as error:
+            unknown = f"unknown user {quote(run.user or '')}"
+            self._refuse_to_start(unknown if isinstance(error, KeyError) else str(error))
+
+    def _execute(self, run: m.Run, command: Command, script: int | None = None) -> Execution:
+        job = self._services.runner.run(command, script)
         self._run = run
         self._execution = Execution(run, job, self._link, self._services.clock)
+        return self._execution
+
+    def _take_script(self, incoming: Incoming, message: m.Message) -> None:
+        """Take more of a script, and start it when it is all there."""
+        try:
+            if isinstance(message, m.Cancel):
+                self._refuse_to_start("cancelled before its script was there", m.Reason.CANCELLED)
+            elif not incoming.take(message):
+                return
+            else:
+                script = incoming.seal()
+                log.info("run %s: the script has %s", word(incoming.run.run), incoming)
+                incoming.feed_early(self._execute(incoming.run, incoming.command, script))
+        except (RunnerError, ScriptError) as error:
+            self._refuse_to_start(str(error))
+        self._drop_script()
+
+    def _drop_script(self) -> None:
+        if self._incoming is not None:
+            self._incoming.close()
+            self._incoming = None
 
     def _command(self, run: m.Run) -> Command:
         who = account(run.user)
@@ -321,19 +355,26 @@ class Session:
         if (length := len(os.fsencode(directory))) > _LONGEST_PATH:
             # It would come back in the error, which has less room on the wire.
             raise RunnerError("enter the directory", f"its path has {length} bytes, at most {_LONGEST_PATH}")
+        argv: tuple[str, ...] = (run.shell or self._services.shell, "-c", run.command)
+        extra = run.environment
+        if run.script:
+            argv = (run.command, *run.arguments)
+            extra = {"FLEET_SCRIPT": run.command, **run.environment}
         return Command(
-            argv=(self._services.shell, "-c", run.command),
-            environment=clean_environment(who, host=run.host, run=run.run, extra=run.environment),
+            argv=argv,
+            environment=clean_environment(who, host=run.host, run=run.run, extra=extra),
             directory=directory,
             stdin=run.stdin,
             user=run.user,
+            script=run.script,
+            home=run.directory is None,
         )
 
-    def _refuse_to_start(self, reason: str) -> None:
-        log.error("cannot start: %s", reason)
+    def _refuse_to_start(self, error: str, reason: m.Reason = m.Reason.EXIT) -> None:
+        log.error("cannot start: %s", error)
         for stream in (m.Stream.STDOUT, m.Stream.STDERR):
             self._link.queue(self._link.connection.end_of(stream))
-        self._link.send(m.Exit(error=reason))
+        self._link.send(m.Exit(reason=reason, error=error))
 
     def _end_execution(self, end: m.Exit) -> None:
         assert self._execution is not None and self._run is not None

@@ -6,10 +6,10 @@ TLS connection. Nothing here opens a socket.
 
 from __future__ import annotations
 
-import os
 import ssl
 
 from agent.certificate import make_certificate
+from agent.memfd import memory_file
 
 __all__ = ["server_context"]
 
@@ -28,7 +28,7 @@ def server_context() -> tuple[ssl.SSLContext, bytes]:
 
 def _load(context: ssl.SSLContext, pem: bytes) -> None:
     """Hand the key to OpenSSL through an anonymous file in memory: `ssl` takes nothing but a file's name."""
-    descriptor = os.memfd_create("fleet-agent-tls", os.MFD_CLOEXEC)
+    descriptor = memory_file("fleet-agent-tls")
     with open(descriptor, "wb") as file:
         file.write(pem)
         file.flush()

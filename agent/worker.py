@@ -15,12 +15,16 @@ import os
 import pwd
 import select
 import socket
+import stat
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypedDict
 
 from agent.cgroups import Cgroup
 from agent.orders import Command, Ended, Kill, Outcome, Ready, Run, Started, receive, send
 from agent.procs import Tree
+from agent.program import Program
 
 __all__ = ["GRACE", "IDLE_LIMIT", "LaunchError", "Worker", "launch"]
 
@@ -54,22 +58,32 @@ def launch(command: Command, descriptors: tuple[int, ...]) -> int:
     """Start a command in a session of its own and return its process number. Raises LaunchError."""
     if not command.argv:
         raise LaunchError("no program is named")
-    *stdin, stdout, stderr = descriptors
+    program = None
     try:
+        if command.script:
+            program, descriptors = Program(descriptors[0]), descriptors[1:]
+        *stdin, stdout, stderr = descriptors
+        identity = _identity(command.user)
+        _hand_over(descriptors, identity)
         process = subprocess.Popen(
             command.argv,
+            executable=program.path if program else None,
+            pass_fds=(program.fd,) if program else (),
             stdin=stdin[0] if stdin else subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
-            cwd=command.directory,
+            cwd=_directory(command, identity),
             env=command.environment,
             start_new_session=True,
-            **_identity(command.user),
+            **identity,
         )
     except OSError as problem:
-        raise LaunchError(_reason(command, problem)) from problem
+        raise LaunchError(_reason(command, program, problem)) from problem
     except ValueError as problem:  # a NUL; a variable without a name; a character that no byte stands for
         raise LaunchError(f"cannot start {command.argv[0]}: {problem}") from problem
+    finally:
+        if program is not None:
+            program.close()
     process.returncode = 0  # we wait for it, with all its descendants: Popen must not
     return process.pid
 
@@ -188,7 +202,48 @@ def _identity(user: str | None) -> _Identity:
     raise LaunchError(f"the agent is not root and cannot become {user!r}")
 
 
-def _reason(command: Command, problem: OSError) -> str:
+def _hand_over(pipes: tuple[int, ...], identity: _Identity) -> None:
+    """Let pipes belong to their user, who could not open /dev/stdout again otherwise."""
+    for fd in pipes if identity else ():
+        if stat.S_ISFIFO(os.fstat(fd).st_mode):
+            os.fchown(fd, identity["user"], identity["group"])
+
+
+def _directory(command: Command, identity: _Identity) -> str:
+    """Return where to start. Popen enters it while it is still root, who may enter everything.
+
+    Raises OSError as chdir(2) would for the user.
+    """
+    if not (identity or command.home):
+        return command.directory
+    with _acting_as(identity):
+        if os.access(command.directory, os.X_OK, effective_ids=True):
+            return command.directory
+        if command.home:
+            return "/"  # as sshd does
+        os.stat(command.directory)  # says what is wrong on the way to it
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), command.directory)
+
+
+@contextmanager
+def _acting_as(identity: _Identity) -> Iterator[None]:
+    """Be another user for a moment. That is safe: a worker has one thread, and starts nothing meanwhile."""
+    if not identity:
+        yield
+        return
+    group, groups = os.getegid(), os.getgroups()
+    try:
+        os.setgroups(identity["extra_groups"])
+        os.setegid(identity["group"])
+        os.seteuid(identity["user"])
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(group)
+        os.setgroups(groups)
+
+
+def _reason(command: Command, program: Program | None, problem: OSError) -> str:
     text = os.strerror(problem.errno or 0)
     if command.user is not None and problem.errno == errno.EPERM:
         return f"cannot become {command.user!r}: {text}"  # root, but without the capability
@@ -198,7 +253,10 @@ def _reason(command: Command, problem: OSError) -> str:
         longest = max(len(os.fsencode(argument)) for argument in command.argv)
         limit = 32 * os.sysconf("SC_PAGE_SIZE") - 1  # MAX_ARG_STRLEN with its NUL, execve(2)
         if longest > limit:
-            return f"the command is too long: {longest} bytes, at most {limit}"
+            what = "an argument" if command.script else "the command"
+            return f"{what} is too long: {longest} bytes, at most {limit}"
+    if program is not None:
+        return program.reason(command.argv[0], problem.errno or 0)
     return f"cannot start {command.argv[0]}: {text}"
 
 

@@ -7,8 +7,9 @@ TYPE_CHECKING = False  # typing's own would be imported for every command, and t
 if TYPE_CHECKING:
     from controller.api import Fleet
     from controller.results import Result, Status
+    from controller.script import Script
 
-__all__ = ["Fleet", "Result", "Status"]
+__all__ = ["Fleet", "Result", "Script", "Status"]
 
 
 def __getattr__(name: str) -> object:
@@ -17,6 +18,10 @@ def __getattr__(name: str) -> object:
         from controller.api import Fleet
 
         return Fleet
+    if name == "Script":
+        from controller.script import Script
+
+        return Script
     if name in ("Result", "Status"):
         from controller import results
 

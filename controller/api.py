@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agent.wire import messages as m
@@ -22,12 +23,15 @@ from controller.fanout import fit_to_limits
 from controller.results import PingResult, Result, Status
 from controller.runs import Guard, Plan, Run, Silent, new_run_id
 from controller.settings import DEFAULT_MAX_OUTPUT
-from controller.targets import fill_command, load_inventory, select_hosts
+from controller.targets import fill_argument, fill_command, load_inventory, select_hosts
 from inventory import Host, Inventory
 
 if TYPE_CHECKING:
     from controller.files import Going, PullOptions, PushOptions
     from controller.meter import Watcher
+    from controller.script import Script
+    from controller.sender import Delivery
+    from controller.stdin import Given, Input
 
 __all__ = ["DEFAULT_MAX_OUTPUT", "DEFAULT_PORT", "Fleet", "Run"]
 
@@ -87,11 +91,15 @@ class Fleet:
 
     def run(
         self,
-        command: str,
+        command: str | None = None,
         *,
+        script: Script | None = None,
+        stdin: Given | Input | None = None,
         limit: str | Sequence[str] = (),
         exclude: str | Sequence[str] = (),
         timeout: float | None = None,
+        user: str | None = None,
+        shell: str | None = None,
         environment: Mapping[str, str] | None = None,
         directory: str | None = None,
         template: bool = False,
@@ -100,24 +108,29 @@ class Fleet:
         keep: bool = True,
         cancel: CancelToken | None = None,
     ) -> Run[Result]:
-        """Run a shell command. Iterate over what is returned: that does it.
+        """Run a shell command, or a `script`. Iterate over what is returned: that does it.
 
-        `timeout` (seconds) is for the command alone, `max_output` (bytes) for each host and stream. An `observer` is
-        told of output as it arrives; with `keep` false it is not in the results. With `template`, `{host}` and the
-        inventory's variables are filled in for each host.
+        `stdin` goes to every host: bytes, the path of a file, or an open file with a descriptor. `user` is whom to run
+        it as, and `shell` the absolute path of the shell; the agent's own unless given. `timeout` (seconds) is for the
+        command alone, `max_output` (bytes) for each host and stream. An `observer` is told of output as it arrives;
+        with `keep` false it is not in the results. With `template`, `{host}` and the inventory's variables are filled
+        in for each host, in the command or in the script's arguments. Raises FleetError.
         """
-        check_command(command)
+        fill = _filler(command, script, template)
         hosts = self.select(limit, exclude)
         run_id = new_run_id()
         requests = {
             host.name: _request(
-                fill_command(command, host) if template else command,
+                **fill(host),
                 host=host.name,
                 run=run_id,
                 environment=dict(environment or {}),
                 directory=directory,
                 timeout=timeout,
                 max_output=max_output,
+                stdin=stdin is not None,
+                user=user,
+                shell=shell,
             )
             for host in hosts
         }
@@ -125,12 +138,16 @@ class Fleet:
         key = self._key()
         token = cancel or CancelToken()
         guard = Guard(observer or Silent(), token)
+        delivery = _delivery(script, stdin)
+        if delivery is not None:
+            delivery.begin(len(targets), guard.fail)
 
         def work(target: Target) -> Result:
             began = time.monotonic()
             try:
                 with Client(target, key, token, connect_timeout=self._connect_timeout) as client:
-                    return client.run(requests[target.name], guard, keep=keep)
+                    run = client.run if delivery is None else partial(delivery.run, client)
+                    return run(requests[target.name], guard, keep=keep)
             except HostError as error:
                 elapsed = 0.0 if isinstance(error, CancelledError) else time.monotonic() - began
                 return Result(target.name, error.status, elapsed=elapsed, error=error.reason)
@@ -138,8 +155,11 @@ class Fleet:
         def skipped(target: Target) -> Result:
             return Result(target.name, Status.SKIPPED, error=CancelledError().reason)
 
-        plan = Plan(targets, work, skipped, self._width(len(targets)))
-        return Run(plan, token, run_id=run_id, command=command, guard=guard)
+        plan = Plan(targets, work, skipped, self._width(len(targets), each=1 if stdin is None else 2))
+        label = command or (script.label if script is not None else "")
+        return Run(
+            plan, token, run_id=run_id, command=label, guard=guard, close=None if delivery is None else delivery.close
+        )
 
     def ping(
         self,
@@ -290,10 +310,37 @@ def check_command(command: str) -> None:
         raise FleetError("command", "holds a NUL byte, which no command can")
 
 
-def _request(command: str, **more: Any) -> m.Run:
+def _filler(command: str | None, script: Script | None, template: bool) -> Callable[[Host], dict[str, Any]]:
+    """Return what gives a host its part of the request. Raises FleetError."""
+    if script is None:
+        line = command or ""
+        check_command(line)
+        return lambda host: {"command": fill_command(line, host) if template else line}
+    if command is not None:
+        raise FleetError("script", "is run in the place of a command: give one of the two")
+
+    def fill(host: Host) -> dict[str, Any]:
+        arguments = script.arguments
+        if template:
+            arguments = tuple(fill_argument(argument, host) for argument in arguments)
+        return {"command": script.name, "script": True, "arguments": arguments}
+
+    return fill
+
+
+def _delivery(script: Script | None, stdin: Given | Input | None) -> Delivery | None:
+    if script is None and stdin is None:
+        return None
+    from controller.sender import Delivery
+    from controller.stdin import open_input
+
+    return Delivery(None if script is None else script.content, None if stdin is None else open_input(stdin))
+
+
+def _request(**fields: Any) -> m.Run:
     """Make a host's request: whatever is wrong with it is wrong before any host is reached. Raises FleetError."""
     try:
-        return m.Run(command, **more)
+        return m.Run(**fields)
     except ValueError as error:
         raise FleetError("run", str(error)) from None
 

@@ -6,9 +6,9 @@ the status and the `error` of its result.
 
 from __future__ import annotations
 
-from controller.results import EXIT_USAGE, Status
+from controller.results import EXIT_CUT_OFF, EXIT_USAGE, Status
 
-__all__ = ["BrokenError", "CancelledError", "DeniedError", "FleetError", "HostError", "UnreachableError"]
+__all__ = ["BrokenError", "CancelledError", "DeniedError", "FleetError", "HostError", "InputError", "UnreachableError"]
 
 
 class FleetError(Exception):
@@ -26,6 +26,13 @@ class FleetError(Exception):
 
     def __str__(self) -> str:
         return f"{self.what}: {self.why}"
+
+
+class InputError(FleetError):
+    """The standard input for the hosts failed when the run was under way: the run was cancelled, its results stand."""
+
+    def __init__(self, what: str, why: str) -> None:
+        super().__init__(what, why, exit_code=EXIT_CUT_OFF)
 
 
 class HostError(Exception):

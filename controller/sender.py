@@ -10,9 +10,11 @@ import select
 
 from agent.wire import messages as m
 from agent.wire.link import Link
-from controller.stdin import Source
+from controller.client import Client, Observer
+from controller.results import Result
+from controller.stdin import Fail, Input, Source
 
-__all__ = ["Sender"]
+__all__ = ["Delivery", "Sender"]
 
 # Bytes in one message, and messages in one turn: 64 hosts have no more than 4 MiB in memory.
 _PIECE = 64 * 1024
@@ -84,3 +86,30 @@ class Sender:
             self._source = None
             self._link.send(self._link.connection.end_of(m.Stream.STDIN))
         return bool(data)
+
+
+class Delivery:
+    """What the commands of a run get beside their requests: the content of one script, and one standard input."""
+
+    def __init__(self, script: bytes | None, stdin: Input | None) -> None:
+        self._script = script
+        self._stdin = stdin
+
+    def begin(self, hosts: int, fail: Fail) -> None:
+        """Get ready for so many hosts; `fail` is told when the input fails meanwhile. Raises FleetError."""
+        if self._stdin is not None:
+            self._stdin.begin(hosts, fail)
+
+    def run(self, client: Client, request: m.Run, observer: Observer, *, keep: bool) -> Result:
+        """Do as `client.run`."""
+        source = None if self._stdin is None else self._stdin.source()
+        try:
+            return client.run(request, observer, keep=keep, sender=Sender(client.link, self._script, source))
+        finally:
+            if source is not None:
+                source.close()
+
+    def close(self) -> None:
+        """Give the input back."""
+        if self._stdin is not None:
+            self._stdin.close()

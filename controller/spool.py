@@ -34,13 +34,14 @@ class Spool:
         self._changed = threading.Condition()  # guards what is below; also says that there is room again
         self._size = 0
         self._furthest = 0
+        self._started = False
         self._ended = False
         self._closed = False
         self._waiting: set[_Reader] = set()
         self._thread = threading.Thread(target=self._feed, name="spool", daemon=True)
 
     def begin(self, hosts: int, fail: Fail) -> None:
-        """Start to read. Raises FleetError when there is no place for the file."""
+        """Make the file. Raises FleetError when there is no place for the file."""
         self._fail = fail
         try:
             with tempfile.TemporaryFile(buffering=0) as file:
@@ -48,10 +49,13 @@ class Spool:
         except OSError as error:
             raise FleetError(self._what, f"cannot be spooled: {error.strerror}", "TMPDIR says where") from None
         self._stop = os.eventfd(0)
-        self._thread.start()
 
     def source(self) -> _Reader:
-        """Return a reader at the beginning."""
+        """Return a reader at the beginning. With the first one the reading begins."""
+        with self._changed:
+            if not self._started:
+                self._started = True
+                self._thread.start()
         return _Reader(self)
 
     def close(self) -> None:
@@ -62,7 +66,8 @@ class Spool:
             self._closed = True
             self._changed.notify_all()
         os.eventfd_write(self._stop, 1)
-        self._thread.join()
+        if self._started:
+            self._thread.join()
         for fd in (self._file, self._stop):
             os.close(fd)
         self._stop = -1

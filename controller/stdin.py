@@ -12,14 +12,13 @@ import os
 import select
 import stat
 from collections.abc import Callable
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, runtime_checkable
 
-from controller.errors import FleetError
-from controller.results import EXIT_CUT_OFF
+from controller.errors import FleetError, InputError
 
 __all__ = ["Fail", "Given", "Input", "Source", "open_file", "open_input", "reading_failed"]
 
-Fail = Callable[[FleetError], None]
+Fail = Callable[[InputError], None]
 Given = bytes | str | os.PathLike[str] | BinaryIO
 
 
@@ -36,6 +35,7 @@ class Source(Protocol):
         """Give back what this source alone holds."""
 
 
+@runtime_checkable
 class Input(Protocol):
     """One input for all hosts of a run."""
 
@@ -52,11 +52,13 @@ class Input(Protocol):
         """Give everything back. Sources are of no use afterwards."""
 
 
-def open_input(given: Given, what: str = "stdin") -> Input:
+def open_input(given: Given | Input, what: str = "stdin") -> Input:
     """Open bytes, the file of a path, or an open file with a descriptor, which is read from where it stands.
 
-    `what` is what errors are about. Raises FleetError.
+    What is open already is returned as it is. `what` is what errors are about. Raises FleetError.
     """
+    if isinstance(given, Input):
+        return given
     if isinstance(given, bytes):
         return _Bytes(given)
     if isinstance(given, str | os.PathLike):
@@ -87,9 +89,9 @@ def open_file(path: str, what: str) -> int:
         raise FleetError(what, f"{path!r}: {error}") from None
 
 
-def reading_failed(what: str, doing: str, error: OSError) -> FleetError:
+def reading_failed(what: str, doing: str, error: OSError) -> InputError:
     """Return the error of an input that failed when the run was under way."""
-    return FleetError(what, f"{doing}: {_reason(error)}", exit_code=EXIT_CUT_OFF)
+    return InputError(what, f"{doing}: {_reason(error)}")
 
 
 def _reason(error: OSError) -> str:
@@ -123,7 +125,7 @@ class _Owner:
         self.fail(reading_failed(self.what, "cannot be read", error))
 
 
-def _ignore(error: FleetError) -> None:
+def _ignore(error: InputError) -> None:
     """Nobody has begun."""
 
 

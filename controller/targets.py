@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from controller.errors import FleetError
 from inventory import Host, Inventory, InventoryError, ad_hoc, fill, load, select
 
-__all__ = ["as_fleet_error", "fill_command", "load_inventory", "select_hosts"]
+__all__ = ["as_fleet_error", "fill_argument", "fill_command", "load_inventory", "select_hosts"]
 
 
 def load_inventory(
@@ -50,8 +50,17 @@ def select_hosts(inventory: Inventory, limit: str | Sequence[str], exclude: str 
 
 def fill_command(template: str, host: Host) -> str:
     """Return the command with the host's values in it. Raises FleetError for one that is not defined."""
+    return _fill(template, host, quote=True)
+
+
+def fill_argument(template: str, host: Host) -> str:
+    """Return an argument of a script with the host's values in it, which no shell reads. Raises FleetError."""
+    return _fill(template, host, quote=False)
+
+
+def _fill(template: str, host: Host, *, quote: bool) -> str:
     try:
-        return fill(template, host)
+        return fill(template, host, quote=quote)
     except InventoryError as error:
         raise FleetError("template", str(error), error.hint) from None
 

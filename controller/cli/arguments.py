@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from controller.cli.declare import Argument, Command, Option, Parameter
 
-__all__ = ["read", "with_bare_values"]
+__all__ = ["prepared", "read"]
 
 
 class _NotSoSimpleError(Exception):
@@ -22,22 +22,24 @@ def read(command: Command, words: Sequence[str]) -> dict[str, object] | None:
     parameters = list(command.parameters())
     reader = _Reader(parameters)
     try:
-        rest = reader.read(with_bare_values(parameters, words), interspersed=command.interspersed)
+        rest = reader.read(prepared(command, parameters, words), interspersed=command.interspersed)
         return reader.arguments(rest)
     except (_NotSoSimpleError, ValueError):
         return None
 
 
-def with_bare_values(parameters: Sequence[Parameter], words: Sequence[str]) -> list[str]:
-    """Give options that may stand without a value (``--backup``) theirs."""
+def prepared(command: Command, parameters: Sequence[Parameter], words: Sequence[str]) -> list[str]:
+    """Return the words as a reader may take them: options that may stand without a value (``--backup``) have theirs."""
     bare = {
         name: f"{name}={parameter.said.bare}"
         for parameter in parameters
         if isinstance(parameter.said, Option) and parameter.said.bare is not None
-        for name in parameter.said.names
+        for name in parameter.names
     }
     end = words.index("--") if "--" in words else len(words)
-    return [bare.get(word, word) if place < end else word for place, word in enumerate(words)]
+    return command.prepare(
+        parameters, [bare.get(word, word) if place < end else word for place, word in enumerate(words)]
+    )
 
 
 class _Reader:
@@ -45,12 +47,7 @@ class _Reader:
 
     def __init__(self, parameters: Sequence[Parameter]) -> None:
         self._parameters = parameters
-        self._options = {
-            name: parameter
-            for parameter in parameters
-            if isinstance(parameter.said, Option)
-            for name in parameter.said.names
-        }
+        self._options = {name: parameter for parameter in parameters for name in parameter.names}
         self._given: dict[str, list[object]] = {}
 
     def read(self, words: list[str], *, interspersed: bool) -> list[str]:

@@ -8,12 +8,14 @@ and the errors. Nothing here knows typer, because its import is a third of the t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, get_args
 
 from agent.wire.record import record
 
-__all__ = ["Argument", "Command", "Option", "Parameter"]
+__all__ = ["HELP", "Argument", "Command", "Option", "Parameter"]
+
+HELP = ("-h", "--help")  # of every command, and known to typer alone
 
 
 class Option:
@@ -52,6 +54,11 @@ class Parameter:
     said: Option | Argument
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of an option; an argument has none."""
+        return self.said.names if isinstance(self.said, Option) else ()
+
+    @property
     def kind(self) -> type:
         """Return the type that one value has."""
         kind: Any = self.annotation
@@ -68,10 +75,14 @@ class Parameter:
 
 @record
 class Command:
-    """A command: its function, and whether options may follow its first argument."""
+    """A command: its function, and whether options may follow its first argument.
+
+    `prepare` rewrites the words before they are read, where options mean what neither reader knows.
+    """
 
     function: Callable[..., int | None]
     interspersed: bool = True
+    prepare: Callable[[Sequence[Parameter], list[str]], list[str]] = lambda parameters, words: words
 
     def parameters(self) -> Iterator[Parameter]:
         """Yield the parameters in their order.

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from controller.cli.arguments import with_bare_values
+from controller.cli.arguments import prepared
 from controller.cli.complaints import complain
-from controller.cli.declare import Command, Option, Parameter
+from controller.cli.declare import HELP, Command, Option, Parameter
 from controller.results import EXIT_USAGE
 
 __all__ = ["program", "run"]
@@ -40,13 +40,13 @@ def program(commands: Mapping[str, Command]) -> typer.Typer:
         # Plain help: loading rich costs more than the rest of the program.
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+        context_settings={"help_option_names": list(HELP), "max_content_width": 100},
     )
     app.callback()(_no_options)  # else a program with one command would be that command
     for name, command in commands.items():
         parameters = list(command.parameters())
         settings = {"allow_interspersed_args": command.interspersed}
-        app.command(name, cls=_with_bare_values(parameters), context_settings=settings)(_typed(command, parameters))
+        app.command(name, cls=_prepared(command, parameters), context_settings=settings)(_typed(command, parameters))
     return app
 
 
@@ -82,14 +82,14 @@ def _in_typers_words(parameter: Parameter) -> Any:
     return typer.Argument(metavar=said.metavar or None, help=said.help, hidden=said.hidden)
 
 
-def _with_bare_values(parameters: Sequence[Parameter]) -> type[TyperCommand]:
-    """Return the class of a command whose options may stand without a value: typer has no words for that."""
+def _prepared(command: Command, parameters: Sequence[Parameter]) -> type[TyperCommand]:
+    """Return the class of a command that gets its words prepared."""
 
-    class WithBareValues(TyperCommand):
+    class Prepared(TyperCommand):
         def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-            return super().parse_args(ctx, with_bare_values(parameters, args))
+            return super().parse_args(ctx, prepared(command, parameters, args))
 
-    return WithBareValues
+    return Prepared
 
 
 def _complain_of_usage(error: Exception) -> int:

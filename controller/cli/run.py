@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import field
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Annotated
 
 from agent.wire.record import record
 from controller.cli import look_options as s
 from controller.cli import options as o
+from controller.cli import what_options as w
 from controller.cli.declare import Argument, Command, Option
 from controller.cli.look import Look
-from controller.errors import FleetError
+from controller.errors import FleetError, InputError
 from controller.results import EXIT_CUT_OFF
 from controller.settings import DEFAULT_MAX_OUTPUT, load_settings, number, read_seconds
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from controller.output import Sink
     from controller.results import Result
     from controller.runs import Run
+    from controller.script import Script
+    from controller.stdin import Input
     from inventory import Host
 
 _SHOW = "How results look"
@@ -61,7 +64,8 @@ TemplateOption = Annotated[
     bool,
     Option(
         "--template",
-        help="Fill in {host}, {address}, {group_names} and inventory variables, quoted; {name!r} is raw.",
+        help="Fill in {host}, {address}, {group_names} and inventory variables, quoted; {name!r} is raw. With --script,"
+        " in ARGS alone, and as they are.",
         panel=_WHAT,
     ),
 ]
@@ -84,6 +88,10 @@ def run(
     registry: o.RegistryOption = None,
     cache_ttl: o.CacheTtlOption = None,
     refresh_cache: o.RefreshCacheOption = False,
+    script: w.ScriptOption = None,
+    stdin: w.StdinOption = None,
+    user: w.UserOption = None,
+    shell: w.ShellOption = None,
     timeout: TimeoutOption = None,
     env: EnvOption = None,
     chdir: ChdirOption = None,
@@ -110,7 +118,7 @@ def run(
     return_max: ReturnMaxOption = False,
     color: o.ColorOption = None,
 ) -> int:
-    """Run a shell command on many hosts at once.
+    """Run a shell command, or with --script FILE [ARGS] a local script, on many hosts at once.
 
     Options end where the command begins. Exit code: 0 every host ok, 2 usage or no host, 3 some host timed out or was
     cancelled, 4 some host was not reached, 5 some command failed (the worst of 4, 3, 5), 130 Ctrl-C.
@@ -119,12 +127,11 @@ def run(
     targets = o.Targets(
         inventory, limit, hosts, exclude, fanout, connect_timeout, port, key, registry, cache_ttl, refresh_cache
     )
-    if not command:
+    if not command and script is None:
         if not list_hosts:
             raise FleetError("usage", "missing argument 'COMMAND...'", "fleet run --help")
         o.list_hosts(targets.select(targets.load(settings)))
         return 0
-    line = command[0] if len(command) == 1 else " ".join(command)
     look = Look(
         tablefmt=format_,
         raw=raw,
@@ -146,7 +153,11 @@ def run(
         color=o.read_color_option(color, settings),
     )
     request = Request(
-        line,
+        command[0] if command and len(command) == 1 else " ".join(command or []),
+        script=w.read_script(script, command or []),
+        stdin=w.open_stdin(stdin, inventory or settings.inventory),
+        user=o.check("--user", w.read_user, user, None),
+        shell=o.check("--shell", w.read_shell, shell, None),
         timeout=o.check("--timeout", read_seconds, timeout, settings.timeout),
         environment=_environment(env or []),
         directory=chdir,
@@ -167,9 +178,16 @@ def run(
 
 @record
 class Request:
-    """What is to be run. Checked when it is made: nothing that no host can run gets further."""
+    """What is to be run. Checked when it is made: nothing that no host can run gets further.
+
+    With a `script` the command does not count.
+    """
 
     command: str
+    script: Script | None = None
+    stdin: Input | None = None
+    user: str | None = None
+    shell: str | None = None
     timeout: float | None = None
     environment: dict[str, str] = field(default_factory=dict)
     directory: str | None = None
@@ -177,14 +195,24 @@ class Request:
     template: bool = False
 
     def __post_init__(self) -> None:
-        if not self.command.strip():
+        if self.script is not None and self.shell is not None:
+            raise FleetError("--shell", "a script is run by its own #!, and not by a shell")
+        if self.script is None and not self.command.strip():
             raise FleetError("command", "is empty")
 
 
 def _show_commands(request: Request, hosts: list[Host]) -> None:
-    from controller.targets import fill_command
+    from controller.targets import fill_argument, fill_command
 
-    commands = [fill_command(request.command, host) if request.template else request.command for host in hosts]
+    def filled(host: Host) -> str:
+        script = request.script
+        if script is None:
+            return fill_command(request.command, host) if request.template else request.command
+        if request.template:
+            script = replace(script, arguments=tuple(fill_argument(one, host) for one in script.arguments))
+        return script.label
+
+    commands = [filled(host) for host in hosts]
     o.say("\n".join(f"{host.name}: {command}" for host, command in zip(hosts, commands, strict=True)))
 
 
@@ -229,7 +257,11 @@ def carry_out(
     sink = look.sink()
     token = cancel or CancelToken()
     going = fleet.run(
-        request.command,
+        None if request.script is not None else request.command,
+        script=request.script,
+        stdin=request.stdin,
+        user=request.user,
+        shell=request.shell,
         limit=targets.limit or (),
         exclude=targets.exclude or (),
         timeout=request.timeout,
@@ -241,13 +273,13 @@ def carry_out(
         keep=sink.keeps,
         cancel=token,
     )
-    failures: list[OutputError] = []
+    failures: list[OutputError | InputError] = []
     with Interrupts(token, hurry=cancel is None) as interrupts, StdoutWatch(sys.stdout.fileno(), token) as watch:
         try:
             for result in going:
                 watch.check()
                 sink.end(result)
-        except OutputError as error:
+        except (OutputError, InputError) as error:
             failures.append(error)
         watch.check()
         code = interrupts.exit_code or (largest_code(going.results) if return_max else going.exit_code)
@@ -257,9 +289,11 @@ def carry_out(
             _finish(sink, going, code)
         except OutputError as error:
             failures.append(error)
-    if failures:
+    for failure in failures:
+        if isinstance(failure, InputError):
+            raise failure
         silence(sys.stdout.buffer)  # the interpreter would try once more at exit, and complain in its own words
-        raise FleetError("output", str(failures[0]), exit_code=code or EXIT_CUT_OFF)
+        raise FleetError("output", str(failure), exit_code=code or EXIT_CUT_OFF)
     return code
 
 
@@ -271,5 +305,5 @@ def _finish(sink: Sink, going: Run[Result], code: int) -> None:
 
 
 COMMANDS = {
-    "run": Command(run, interspersed=False),
+    "run": Command(run, interspersed=False, prepare=w.mark_arguments),
 }

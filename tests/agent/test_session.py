@@ -467,7 +467,7 @@ def test_what_cannot_be_started(rig: Rig, lines: list[str], options: dict[str, s
 
 
 def test_runner_that_can_start_nothing(rig: Rig, lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(command: object) -> None:
+    def refuse(*arguments: object) -> None:
         raise RunnerError("make pipes", "Too many open files")
 
     monkeypatch.setattr(rig.services.runner, "run", refuse)

@@ -103,12 +103,12 @@ def test_a_full_disk_is_one_error_and_no_end(pipe, begun, monkeypatch):
 
     monkeypatch.setattr(Spool, "_write", full)
     spool = begun(pipe[0])
+    source = spool.source()
     os.write(pipe[1], b"x")
     error = spool.errors.get(timeout=PATIENCE)
     where = tempfile.gettempdir()
     assert str(error) == f"--stdin: cannot be spooled in {where}: no space left on device"
     assert error.exit_code == 3
-    source = spool.source()
     assert source.read(9) is None
     source.close()
     assert spool.errors.empty()
@@ -117,8 +117,8 @@ def test_a_full_disk_is_one_error_and_no_end(pipe, begun, monkeypatch):
 def test_a_stream_that_breaks_has_not_ended(begun, tmp_path):
     folder = os.open(tmp_path, os.O_RDONLY)
     spool = begun(folder)
-    assert str(spool.errors.get(timeout=PATIENCE)) == "--stdin: cannot be read: is a directory"
     source = spool.source()
+    assert str(spool.errors.get(timeout=PATIENCE)) == "--stdin: cannot be read: is a directory"
     assert source.read(9) is None
     source.close()
     os.close(folder)

@@ -170,7 +170,7 @@ def test_what_cannot_be_a_fleet(options, message):
 
 
 def test_only_what_is_promised_is_in_the_package():
-    assert controller.__all__ == ["Fleet", "Result", "Status"]
+    assert controller.__all__ == ["Fleet", "Result", "Script", "Status"]
     assert inspect.isclass(controller.Fleet)
     with pytest.raises(AttributeError, match="module 'controller' has no attribute 'Fleets'"):
         controller.Fleets  # noqa: B018
