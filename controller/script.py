@@ -18,7 +18,7 @@ from controller.stdin import open_file
 
 __all__ = ["Script"]
 
-_PIECE = 1024 * 1024
+_PIECE = 64 * 1024
 # Of the first line the kernel reads no more than 256 bytes (BINPRM_BUF_SIZE, execve(2)).
 _LONGEST_LINE = 4096
 _ELF = b"\x7fELF"
@@ -56,7 +56,7 @@ class Script:
             info = os.fstat(fd)
             is_file = stat.S_ISREG(info.st_mode)
             _check_size(what, path, info.st_size if is_file else 0)
-            content = _read(fd)
+            content = _read(fd, info.st_size + 1)
         except OSError as error:
             raise FleetError(what, f"{path}: {(error.strerror or str(error)).lower()}") from None
         finally:
@@ -65,10 +65,10 @@ class Script:
         return cls(os.path.basename(path) if is_file else path, content, tuple(arguments))
 
 
-def _read(fd: int) -> bytes:
-    """Read to the end, or to where it is too much."""
+def _read(fd: int, expected: int) -> bytes:
+    """Read to the end, or to where it is too much. What has the expected size is never in memory twice."""
     pieces, size = [], 0
-    while size <= MAX_SCRIPT and (piece := os.read(fd, _PIECE)):
+    while size <= MAX_SCRIPT and (piece := os.read(fd, max(expected, _PIECE))):
         pieces.append(piece)
         size += len(piece)
     return b"".join(pieces)

@@ -37,14 +37,14 @@ def test_each_message_arrives_equal(channel, message):
     "command",
     [
         Command(("/bin/sh", "-c", "true"), {}, "/"),
-        Command(("/bin/sh",), {"A": "1", "B": "2"}, "/tmp", stdin=True, user="nobody"),
+        Command(("/bin/sh",), {"A": "1", "B": "2"}, "/tmp", stdin=True, user="nobody", script=True, home=True),
         Command((os.fsdecode(bytes(range(1, 256))), "\0", "\u20ac"), {os.fsdecode(b"\xff"): ""}, os.fsdecode(b"/\xfe")),
         Command(("\x01" * 200_000,), {"A": "\ud800" * 200_000}, "/"),
     ],
     ids=["plain", "all", "bytes", "long"],
 )
 def test_a_command_arrives_equal_with_its_descriptors(channel, command):
-    pipes = [os.memfd_create("x") for _ in range(2 + command.stdin)]
+    pipes = [os.memfd_create("x") for _ in range(4 if command.script else 2)]
     for number, fd in enumerate(pipes):
         os.write(fd, b"%d" % number)
     send_run(channel[0], command, pipes)

@@ -5,9 +5,12 @@ The session runs in a thread, as in the agent; what it raises is what the test a
 
 from __future__ import annotations
 
+import grp
+import hashlib
 import json
 import logging
 import os
+import pwd
 import select
 import socket
 import ssl
@@ -15,17 +18,21 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent import script as script_module
 from agent.log import log
 from agent.runner import Runner, RunnerError
 from agent.session import Login, LoginError, LoginTimeoutError, Services, Session, StoppingError
 from agent.tls import server_context
 from agent.wire import messages as m
+from agent.wire.codec import FRAME_TYPES, encode_payload
 from agent.wire.connection import NEED_DATA, Closed, Connection, Role
 from agent.wire.errors import RemoteProtocolError
+from agent.wire.frames import encode_frame
 from agent.wire.handshake import (
     AuthenticationError,
     ManInTheMiddleError,
@@ -38,6 +45,7 @@ from agent.wire.handshake import (
 )
 
 PATIENCE = 20.0
+CODES = {kind: code for code, kind in FRAME_TYPES.items()}
 KEYS = derive_keys(bytes(32), "ops", b"h" * 16, 1)
 
 
@@ -475,6 +483,166 @@ def test_runner_that_can_start_nothing(rig: Rig, lines: list[str], monkeypatch: 
     rig.send(m.Run("true"))
     assert rig.until_exit()[2] == m.Exit(error="cannot make pipes: Too many open files")
     assert lines[1] == "cannot start: cannot make pipes: Too many open files"
+
+
+# Scripts, users and shells ------------------------------------------------------------------------------------------
+
+SCRIPT = b'#!/bin/sh\necho "$FLEET_SCRIPT" "$#" "$@"; cat\n'
+
+
+def _script(rig: Rig, text: bytes = SCRIPT, pieces: int = 3) -> None:
+    step = len(text) // pieces + 1
+    rig.send(*(m.Script(text[start : start + step]) for start in range(0, len(text), step)))
+    rig.send(rig.connection.end_of(m.Stream.SCRIPT))
+
+
+def test_a_script_is_run_when_it_is_all_there(rig: Rig, lines: list[str]) -> None:
+    rig.serve()
+    rig.send(m.Run("check.sh", "web1", "r1", script=True, arguments=("-v", "a b"), directory="/"))
+    _script(rig)
+    assert rig.until_exit()[:2] == (b"check.sh 2 -v a b\n", b"")
+    rig.tls.close()  # type: ignore[union-attr]
+    assert rig.result() is None
+    assert lines[:2] == [
+        "ops from 10.0.0.9 as 'web1' runs the script \"check.sh -v 'a b'\" (run r1)",
+        f"run r1: the script has {len(SCRIPT)} bytes, SHA-256 {hashlib.sha256(SCRIPT).hexdigest()}",
+    ]
+    assert lines[2].startswith("run r1: exit 0 after 0.")
+
+
+def test_a_script_may_be_called_anything_and_told_otherwise(rig: Rig) -> None:
+    rig.serve()
+    rig.send(m.Run("a b", script=True, environment={"FLEET_SCRIPT": "mine"}))
+    _script(rig)
+    assert rig.until_exit()[0] == b"mine 0\n"
+
+
+def test_input_before_the_script_is_not_lost(rig: Rig) -> None:
+    rig.serve()
+    rig.send(m.Run("x", script=True, stdin=True), m.Stdin(b"one "))
+    rig.send(m.Script(SCRIPT[:9]), m.Stdin(b"two "), m.Script(SCRIPT[9:]))
+    rig.send(rig.connection.end_of(m.Stream.SCRIPT), m.Stdin(b"three"))
+    rig.send(rig.connection.end_of(m.Stream.STDIN))
+    assert rig.until_exit()[0] == b"x 0\none two three"
+
+
+def test_several_scripts_one_after_the_other(rig: Rig) -> None:
+    rig.serve()
+    for number in range(3):
+        rig.send(m.Run("x", script=True))
+        _script(rig, b"#!/bin/sh\nexit %d\n" % number)
+        assert rig.until_exit()[2].code == number
+        rig.send(m.Run(f"exit {number}"))
+        assert rig.until_exit()[2].code == number
+
+
+def test_the_time_of_a_script_begins_when_it_starts(rig: Rig) -> None:
+    rig.serve()
+    rig.send(m.Run("x", script=True, timeout=50.0), m.Ping(1))
+    assert isinstance(rig.event(), m.Pong)
+    rig.clock.ahead += 40
+    _script(rig, b"#!/bin/sh\nexit 3\n")
+    end = rig.until_exit()[2]
+    assert (end.code, end.reason) == (3, m.Reason.EXIT)
+    assert end.elapsed < 30
+
+
+def test_a_script_that_is_cancelled_on_its_way(rig: Rig, lines: list[str]) -> None:
+    rig.serve()
+    rig.send(m.Run("x", script=True), m.Script(b"#!/bin/sh\n"), m.Cancel())
+    error = "cancelled before its script was there"
+    assert rig.until_exit()[2] == m.Exit(reason=m.Reason.CANCELLED, error=error)
+    assert lines[1] == f"cannot start: {error}"
+    # What was on its way meanwhile means nothing, and the connection is as good as before.
+    rig.send(m.Script(b"late"), m.Run("exit 4"))
+    assert rig.until_exit()[2].code == 4
+
+
+def test_a_refused_script_may_still_be_on_its_way(rig: Rig) -> None:
+    rig.permissions = frozenset()
+    rig.serve()
+    rig.send(m.Run("x", script=True), m.Script(b"#!/bin/sh\n"))
+    rig.send(rig.connection.end_of(m.Stream.SCRIPT))
+    assert rig.event() == m.Error("denied", "controller ops may not run commands on this host")
+    rig.send(m.Script(b"late"), m.Ping(1))
+    assert isinstance(rig.event(), m.Pong)
+
+
+def test_a_script_that_was_changed_on_its_way_is_not_run(rig: Rig, tmp_path: Path) -> None:
+    rig.serve()
+    rig.send(m.Run("x", script=True), m.Script(b"#!/bin/sh\ntouch %s\n" % bytes(tmp_path / "ran")))
+    end = replace(rig.connection.end_of(m.Stream.SCRIPT), sha256="0" * 64)
+    assert rig.tls is not None
+    rig.tls.sendall(encode_frame(CODES[m.EndOfStream], encode_payload(end)))
+    assert str(rig.result()) == "wrong checksum on script"
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_connection_that_is_lost_with_a_script_on_its_way(rig: Rig) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    rig.serve()
+    rig.send(m.Run("x", script=True), m.Script(b"#!/bin/sh\n"), m.Ping(1))
+    assert isinstance(rig.event(), m.Pong)
+    assert rig.tls is not None
+    rig.tls.close()  # without TLS's goodbye
+    assert isinstance(rig.result(), ssl.SSLEOFError)
+    assert len(os.listdir("/proc/self/fd")) == before - 2  # both ends of the connection, and the script
+
+
+def test_an_agent_that_stops_with_a_script_on_its_way(rig: Rig) -> None:
+    rig.serve()
+    rig.send(m.Run("x", script=True), m.Script(b"#!/bin/sh\n"), m.Ping(1))
+    assert isinstance(rig.event(), m.Pong)
+    os.write(rig.stop, b"!")
+    assert rig.event() == m.Goodbye("stopping", "the agent stops")
+    assert isinstance(rig.result(), StoppingError)
+
+
+@pytest.mark.parametrize("place", ["begin", "write", "start"])
+def test_no_room_for_a_script(rig: Rig, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    def full(*arguments: object, **options: object) -> None:
+        raise RunnerError("make pipes", "full") if place == "start" else OSError(28, "full")
+
+    if place == "begin":
+        monkeypatch.setattr(script_module, "memory_file", full)
+    elif place == "write":
+        monkeypatch.setattr(script_module.ScriptFile, "write", full)
+    else:
+        monkeypatch.setattr(rig.services.runner, "run", full)
+    rig.serve()
+    rig.send(m.Run("x", script=True))
+    _script(rig)
+    reason = "cannot make pipes: full" if place == "start" else "cannot keep the script: No space left on device"
+    assert rig.until_exit()[2] == m.Exit(error=reason)
+    rig.send(m.Ping(1))
+    assert isinstance(rig.event(), m.Pong)
+
+
+def test_the_shell_that_was_asked_for(rig: Rig) -> None:
+    rig.serve()
+    rig.send(m.Run("a command", shell="/bin/echo"))
+    assert rig.until_exit()[0] == b"-c a command\n"
+    rig.send(m.Run("true", shell="/no/shell"))
+    assert rig.until_exit()[2].error == "cannot start /no/shell: No such file or directory"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_another_user_has_its_own_surroundings(rig: Rig, lines: list[str]) -> None:
+    entry = pwd.getpwnam("nobody")
+    assert not os.path.exists(entry.pw_dir)
+    rig.serve()
+    rig.send(m.Run("id -un; id -gn; pwd; echo $HOME $USER $LOGNAME $SHELL", run="r1", user="nobody"))
+    group = grp.getgrgid(entry.pw_gid).gr_name
+    expected = f"nobody\n{group}\n/\n{entry.pw_dir} nobody nobody {entry.pw_shell}\n"
+    assert rig.until_exit()[0].decode() == expected
+    assert lines[0].endswith(" as user nobody (run r1)")
+
+
+def test_a_number_is_no_name(rig: Rig) -> None:
+    rig.serve()
+    for name in ("0", "65534", "+0", " root", "nobody "):
+        rig.send(m.Run("id", user=name))
+        assert rig.until_exit()[2].error == f"unknown user '{name}'"
 
 
 # The end ----------------------------------------------------------------------------------------------------------

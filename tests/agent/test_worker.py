@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -346,6 +347,66 @@ def test_root_becomes_another_user_with_its_groups(runner, commands):
     uid, gid, groups = finished.stdout.decode().splitlines()
     assert (int(uid), int(gid)) == (nobody.pw_uid, nobody.pw_gid)
     assert {int(word) for word in groups.split()} == set(os.getgrouplist("nobody", nobody.pw_gid))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_what_another_user_started_is_killed_to_the_last(runner, commands, mark):
+    tree = f"trap '' TERM; setsid sleep 1000.{mark} & (setsid sleep 1000.{mark} &); echo up; sleep 1000.{mark}; :"
+    job = runner.run(commands.shell(tree, user="nobody"))
+    assert commands.line(job) == "up"
+    job.kill(0.1)
+    assert commands.outcome(job) == Outcome(None, signal.SIGKILL)
+    assert commands.with_mark(mark) == []
+    job.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_another_user_can_open_its_own_streams_again(runner, commands):
+    """What `tee /dev/stderr` does, or a server that logs to /dev/stdout."""
+    finished = commands.run(runner, "echo out > /dev/stdout; echo err > /dev/stderr", user="nobody")
+    assert (finished.stdout, finished.stderr, finished.outcome.code) == (b"out\n", b"err\n", 0)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+@pytest.mark.parametrize(
+    ("where", "home", "error"),
+    [
+        ("closed", False, "no permission to enter directory: {}"),
+        ("closed/inner", False, "no permission to enter directory: {}"),
+        ("none", False, "no such directory: {}"),
+        ("file", False, "no permission to enter directory: {}"),
+        ("program", False, "not a directory: {}"),
+        ("open", False, None),
+        ("open", True, None),
+        ("closed", True, "/"),
+        ("none", True, "/"),
+    ],
+)
+def test_another_user_starts_where_it_may(runner, commands, where, home, error):
+    """Root, who enters everything, does not open the door for it. At home it starts in the root then, as with sshd."""
+    # Not in tmp_path, which is closed to others.
+    with tempfile.TemporaryDirectory() as folder:
+        base = Path(folder)
+        base.chmod(0o755)
+        for name, mode in (("closed", 0o700), ("open", 0o755)):
+            (base / name).mkdir(mode)
+        (base / "closed/inner").mkdir()
+        (base / "file").touch(0o644)
+        (base / "program").touch(0o755)
+        path = str(base / where)
+        job = runner.run(Command(("/bin/pwd",), ENVIRONMENT, path, user="nobody", home=home))
+        finished = commands.finish(job)
+        if error is None or error == "/":
+            assert finished.stdout.decode() == f"{error or path}\n"
+        else:
+            assert finished.outcome.error == error.format(path)
+        # And the worker is root again, in its own groups.
+        assert commands.run(runner, "id -u; id -G").stdout.split()[0] == b"0"
+
+
+def test_a_home_of_our_own_that_cannot_be_entered(runner, commands, tmp_path):
+    job = runner.run(Command(("/bin/pwd",), ENVIRONMENT, str(tmp_path / "none"), home=True))
+    assert commands.finish(job).stdout == b"/\n"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has capabilities to lose")

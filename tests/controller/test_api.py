@@ -9,13 +9,15 @@ import sys
 import pytest
 
 from agent.wire import messages as m
-from controller import Fleet, keyfile
+from controller import Fleet, Script, keyfile
 from controller.cancel import CancelToken
 from controller.enroll import enroll
 from controller.errors import FleetError
 from controller.registry import FILE_NAME, update
 from controller.results import Status
 from inventory import load
+
+SCRIPT = Script("check.sh", b"#!/bin/sh\n")
 
 
 @pytest.fixture
@@ -53,6 +55,87 @@ def test_a_run(fake, fleet):
     assert requests == [
         m.Run("uptime", host="web1", run=run.id, environment={"A": "b"}, directory="/d", timeout=9.0, max_output=None)
     ]
+
+
+def test_a_script_with_an_input_as_somebody(fake, fleet):
+    requests = []
+
+    def story(talk):
+        requests.append(talk.run())
+        while not isinstance(message := talk.receive(), m.EndOfStream):
+            requests.append(message)
+        requests.append(message.stream)
+        assert talk.receive() == m.Stdin(b"input")
+        assert talk.receive().stream is m.Stream.STDIN
+        talk.exit(code=0)
+
+    content = b"#!/bin/sh\necho {host}\n"
+    script = Script("check.sh", content, ("-v", "{host} {{}}"))
+    run = fleet(fake(story)).run(script=script, stdin=b"input", user="www", template=True)
+    assert run.command == "check.sh -v '{host} {{}}'"
+    (result,) = run
+    assert result.status is Status.OK
+    assert requests == [
+        m.Run(
+            "check.sh", host="web1", run=run.id, max_output=16 * 2**20, user="www",
+            stdin=True, script=True, arguments=("-v", "web1 {}"),
+        ),
+        m.Script(content),
+        m.Stream.SCRIPT,
+    ]  # fmt: skip
+
+
+def test_the_arguments_of_a_script_are_as_they_are_without_a_template(fake, fleet):
+    def story(talk):
+        assert talk.run().arguments == ("{host}",)
+        talk.send(m.Error("denied", "no"))
+        talk.until_closed()
+
+    (result,) = fleet(fake(story)).run(script=Script("x", b"#!/bin/sh\n", ("{host}",)))
+    assert result.status is Status.DENIED
+
+
+def test_a_shell(fake, fleet):
+    def story(talk):
+        assert talk.run().shell == "/bin/ksh"
+        talk.exit(code=0)
+
+    (result,) = fleet(fake(story)).run("true", shell="/bin/ksh")
+    assert result.status is Status.OK
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({}, "command: is empty"),
+        ({"command": "true", "script": SCRIPT}, "script: is run in the place of a command: give one of the two"),
+        ({"script": SCRIPT, "shell": "/bin/sh"}, "run: both a script and a shell"),
+        ({"command": "true", "shell": "sh"}, "run: the shell is no absolute path"),
+        ({"command": "true", "user": "a\0"}, "run: NUL in a name"),
+        ({"script": Script("x", SCRIPT.content, ("a\0",))}, "run: NUL in an argument"),
+        ({"script": Script(" ", SCRIPT.content)}, "run: empty command"),
+        (
+            {"script": Script("x", SCRIPT.content, ("{no}",)), "template": True},
+            "template: h1: undefined variable: 'no'",
+        ),
+        ({"command": "true", "stdin": "/no/such"}, "stdin: /no/such: no such file or directory"),
+        (
+            {"command": "true", "stdin": io.BytesIO()},
+            "stdin: expected bytes, a path, or an open file with a descriptor",
+        ),
+    ],
+)
+def test_what_cannot_be_run(folder, options, why):
+    with pytest.raises(FleetError) as caught:
+        Fleet(hosts="h[1-2]", key=str(folder / "key")).run(**options)
+    assert str(caught.value) == why
+
+
+def test_an_input_takes_a_descriptor_of_each_host(folder, monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (44, 44))
+    monkeypatch.setattr(resource, "setrlimit", lambda which, limits: None)
+    fleet = Fleet(hosts="h[1-9]", key=str(folder / "key"), warn=lambda text: None)
+    assert (fleet.run("true").width, fleet.run("true", stdin=b"").width) == (4, 2)
 
 
 def test_a_template_is_filled_for_each_host(fake, fleet):

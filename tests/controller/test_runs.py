@@ -8,6 +8,7 @@ import pytest
 
 from controller.cancel import CancelToken
 from controller.client import Target
+from controller.errors import InputError
 from controller.results import Result, Status
 from controller.runs import Guard, Plan, Run, Silent, new_run_id
 
@@ -53,6 +54,36 @@ def test_a_run_is_done_once():
     with pytest.raises(RuntimeError, match=r"^run r1 was done already: what it gave is in its results$"):
         list(run)
     assert done == ["a", "b", "c"]
+
+
+def test_what_is_given_back_however_it_ends():
+    for count in (1, 3):
+        closed = []
+        plan = Plan(TARGETS, ok, None, 1)
+        run = Run(plan, CancelToken(), run_id="r1", command="true", close=lambda closed=closed: closed.append(1))
+        for _ in range(count):
+            for _ in run:
+                if count == 1:
+                    break
+            break
+        assert closed == [1]
+
+
+def test_an_input_that_fails_cancels_the_run_and_the_first_failure_is_raised():
+    token = CancelToken()
+    guard = Guard(Silent(), token)
+
+    def work(target):
+        guard.fail(InputError("--stdin", f"{target.name} fails"))
+        return ok(target)
+
+    run = make(work, token=token, guard=guard)
+    with pytest.raises(InputError, match=r"^--stdin: a fails$") as caught:
+        list(run)
+    assert caught.value.exit_code == 3
+    assert [result.status for result in run.results] == [Status.OK, Status.SKIPPED, Status.SKIPPED]
+    guard.fail(ValueError("later"))
+    assert guard.error is caught.value
 
 
 def test_cancel():

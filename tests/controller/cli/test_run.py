@@ -8,6 +8,7 @@ from controller.cli import run as module
 from controller.cli.look import Look
 from controller.cli.run import Request
 from controller.errors import FleetError
+from controller.script import Script
 
 
 def test_a_request_has_the_documented_defaults():
@@ -19,6 +20,13 @@ def test_a_request_has_the_documented_defaults():
 def test_an_empty_command(command):
     with pytest.raises(FleetError, match=r"^command: is empty$"):
         Request(command)
+
+
+def test_a_script_needs_no_command_and_no_shell():
+    script = Script("x", b"#!/bin/sh\n")
+    assert Request("", script=script).script is script
+    with pytest.raises(FleetError, match=r"^--shell: a script is run by its own #!, and not by a shell$"):
+        Request("", script=script, shell="/bin/sh")
 
 
 def test_environment():
