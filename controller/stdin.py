@@ -85,8 +85,8 @@ def open_file(path: str, what: str) -> int:
     except OSError as error:
         hint = "FILE is a file on this machine" if isinstance(error, FileNotFoundError) else None
         raise FleetError(what, f"{path}: {_reason(error)}", hint) from None
-    except ValueError as error:  # a NUL
-        raise FleetError(what, f"{path!r}: {error}") from None
+    except ValueError:
+        raise FleetError(what, f"{path!r}: holds a NUL byte, which no path can") from None
 
 
 def reading_failed(what: str, doing: str, error: OSError) -> InputError:

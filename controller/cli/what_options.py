@@ -111,10 +111,10 @@ def _refuse_if_misspelt(word: str, known: Iterable[str]) -> None:
     from difflib import get_close_matches
 
     name = word.partition("=")[0]
-    near = get_close_matches(name, [option for option in known if option.startswith("--")], 1, 0.8)
+    near = get_close_matches(name[2:], [option[2:] for option in known if option.startswith("--")], 1, 0.8)
     if name.startswith("--") and near:
         raise FleetError(
-            "usage", f"no such option: {name}", f"did you mean {near[0]}? if it is the script's, put -- before it"
+            "usage", f"no such option: {name}", f"did you mean --{near[0]}? if it is the script's, put -- before it"
         )
 
 

@@ -126,7 +126,7 @@ def test_an_endless_script():
         ("none", "no such file or directory", "FILE is a file on this machine"),
         (".", "is a directory", None),
         ("/proc/self/mem", "input/output error", None),
-        ("a\0b", "embedded null byte", None),
+        ("a\0b", "holds a NUL byte, which no path can", None),
     ],
 )
 def test_what_cannot_be_read(tmp_path, monkeypatch, path, why, hint):

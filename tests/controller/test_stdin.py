@@ -139,7 +139,7 @@ def mistake(given):
 def test_what_cannot_be_opened(tmp_path, monkeypatch):
     assert mistake("/no/such") == ("--stdin: /no/such: no such file or directory", "FILE is a file on this machine")
     assert mistake(str(tmp_path)) == (f"--stdin: {tmp_path}: is a directory", None)
-    assert mistake("a\0b") == ("--stdin: 'a\\x00b': embedded null byte", None)
+    assert mistake("a\0b") == ("--stdin: 'a\\x00b': holds a NUL byte, which no path can", None)
     (tmp_path / "file").touch()
     assert mistake(str(tmp_path / "file/x")) == (f"--stdin: {tmp_path}/file/x: not a directory", None)
     loop = tmp_path / "loop"

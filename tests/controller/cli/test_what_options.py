@@ -7,16 +7,22 @@ import sys
 
 import pytest
 
-from controller.cli import what_options as module
-from controller.cli.what_options import open_stdin, read_shell, read_user
+from controller.cli.declare import Argument, Option, Parameter
+from controller.cli.what_options import mark_arguments, open_stdin, read_shell, read_user
 from controller.errors import FleetError
 
-KNOWN = {"--script": True, "-l": True, "--limit": True, "-b": False, "--fold": False, "-q": False, "--quiet": False}
+PARAMETERS = [
+    Parameter("script", str | None, None, Option("--script", help="S.")),
+    Parameter("limit", list[str] | None, None, Option("-l", "--limit", help="L.")),
+    Parameter("fold", bool, False, Option("-b", "--fold", help="B.")),
+    Parameter("quiet", bool, False, Option("-q", "--quiet", help="Q.")),
+    Parameter("command", list[str] | None, None, Argument("COMMAND", help="C.")),
+]
 
 
 def marked(line):
     """Mark the arguments of a line in which `S` stands for the script."""
-    return " ".join(module._mark_arguments(line.replace("S", "--script f").split(), KNOWN))
+    return " ".join(mark_arguments(PARAMETERS, line.replace("S", "--script f").split()))
 
 
 @pytest.mark.parametrize(
