@@ -74,12 +74,20 @@ class FileLook:
         """Return what shows progress: on a terminal, and elsewhere when it is asked for."""
         from contextlib import nullcontext
 
-        from controller.output.progress import Display, terminal_width
+        from controller.output.line import terminal_is_ours, terminal_width
+        from controller.output.progress import Display
 
         redraw = err.terminal and os.environ.get("TERM") != "dumb"
         if not redraw and not self.progress:
             return nullcontext()
-        return Display(progress, err, redraw=redraw, width=lambda: terminal_width(sys.stderr.buffer))
+        stream = sys.stderr.buffer
+        return Display(
+            progress,
+            err,
+            redraw=redraw,
+            width=lambda: terminal_width(stream),
+            ours=lambda: terminal_is_ours(stream),
+        )
 
 
 def carry_out(

@@ -7,27 +7,25 @@ one thread draws, so a slow terminal holds up no connection.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import BinaryIO
+from typing import Protocol
 
 from controller.meter import Meter
-from controller.output.words import size
+from controller.output.line import StatusLine
+from controller.output.words import clock_time, size
 from controller.output.writer import OutputError, Writer
 from controller.text import clean_line
 
-__all__ = ["Display", "Progress", "terminal_width"]
+__all__ = ["Display", "Progress", "Says"]
 
 REDRAW_AFTER = 0.2  # seconds between two drawings on a terminal; the first one comes after as long, too
 PLAIN_AFTER = 10.0  # seconds between two lines where nothing can be redrawn
 _WINDOW = 5.0  # seconds that the rate is measured over: shorter is nervous, longer hides a stall
 _BAR = 20  # characters
 _WIDTH = 80  # of a terminal that does not say
-
-_ERASE = b"\r\x1b[K"  # to the start of the line, and erase to its end (ECMA-48, EL)
 
 
 class Progress:
@@ -90,7 +88,7 @@ def _one_host(host: str, meter: Meter, rate: float) -> str:
     filled = _BAR * done // meter.total
     bar = ("=" * filled + ">" * (filled < _BAR)).ljust(_BAR)
     text = f"{host}  [{bar}] {100 * done // meter.total:3}%  {size(done)} of {size(meter.total)}  {size(int(rate))}/s"
-    return f"{text}  {_clock_time((meter.total - done) / rate)} left" if rate > 0 else text
+    return f"{text}  {clock_time((meter.total - done) / rate)} left" if rate > 0 else text
 
 
 def _slowest(running: list[tuple[str, tuple[Meter, float]]], now: float) -> str:
@@ -105,16 +103,15 @@ def _slowest(running: list[tuple[str, tuple[Meter, float]]], now: float) -> str:
     return clean_line(host) + share
 
 
-def _clock_time(seconds: float) -> str:
-    """Return a duration as a clock shows it: 0:05, 12:00, 1:02:03."""
-    whole = min(int(seconds + 0.5), 99 * 3600)
-    minutes, second = divmod(whole, 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+class Says(Protocol):
+    """Something that goes on, and can say in a line where it stands."""
+
+    def line(self, width: int) -> str:
+        """Return it in fewer than `width` characters."""
 
 
 class Display:
-    """Shows a `Progress` while in the `with` block.
+    """Shows where something stands while in the `with` block.
 
     On a terminal one line is redrawn in place, and erased at the end; elsewhere lines are written under each other.
     `wait` takes seconds and returns whether to stop: what `threading.Event.wait` does.
@@ -122,11 +119,12 @@ class Display:
 
     def __init__(
         self,
-        progress: Progress,
+        progress: Says,
         err: Writer,
         *,
         redraw: bool,
         width: Callable[[], int] = lambda: _WIDTH,
+        ours: Callable[[], bool] = lambda: True,
         wait: Callable[[float], bool] | None = None,
     ) -> None:
         self._progress = progress
@@ -135,7 +133,7 @@ class Display:
         self._width = width
         self._over = threading.Event()
         self._wait = wait or self._over.wait
-        self._drawn = False
+        self._line = StatusLine(err, ours=ours)
         self._thread = threading.Thread(target=self._draw, name="progress", daemon=True)
 
     def __enter__(self) -> Display:
@@ -148,29 +146,14 @@ class Display:
 
     def _draw(self) -> None:
         try:
-            while not self._wait(REDRAW_AFTER if self._redraw else PLAIN_AFTER):
+            while not (self._line.gone or self._wait(REDRAW_AFTER if self._redraw else PLAIN_AFTER)):
                 self._show()
-            if self._drawn:
-                self._put(_ERASE)
+            self._line.erase()
         except (BrokenPipeError, OutputError):
             return  # whoever looked has gone; the results have a stream of their own
 
     def _show(self) -> None:
         if self._redraw:
-            text = self._progress.line(self._width()).encode("utf-8", "backslashreplace")
-            self._drawn = True
-            self._put(_ERASE + text)
+            self._line.draw(self._progress.line(self._width()))
         else:
             self._err.line(self._progress.line(_WIDTH * 2))
-
-    def _put(self, data: bytes) -> None:
-        self._err.write(data)
-        self._err.flush()
-
-
-def terminal_width(stream: BinaryIO) -> int:
-    """Return how many columns the terminal behind `stream` has, asked anew each time: windows change."""
-    try:
-        return os.get_terminal_size(stream.fileno()).columns or _WIDTH
-    except (OSError, ValueError):
-        return _WIDTH

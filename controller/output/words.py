@@ -13,7 +13,7 @@ from controller.output.colour import Colour
 from controller.results import PingResult, Result, Status
 from controller.text import clean_line
 
-__all__ = ["counts", "remarks", "size", "summary", "timestamp", "truncation"]
+__all__ = ["clock_time", "counts", "remarks", "size", "summary", "timestamp", "truncation"]
 
 # Good first, then what ran, what was stopped, what was never reached.
 _ORDER = (
@@ -58,6 +58,14 @@ def size(count: int) -> str:
 def timestamp(seconds: float) -> str:
     """Return seconds since the epoch as RFC 3339 in UTC, whole seconds: ``2026-01-01T00:00:00Z``."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def clock_time(seconds: float) -> str:
+    """Return a duration as a clock shows it: ``0:05``, ``12:00``, ``1:02:03``."""
+    whole = min(int(seconds + 0.5), 99 * 3600)
+    minutes, second = divmod(whole, 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
 def truncation(kept: int, written: int) -> str:

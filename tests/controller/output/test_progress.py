@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from controller.output.progress import PLAIN_AFTER, REDRAW_AFTER, Display, Progress, terminal_width
+from controller.output.line import terminal_width
+from controller.output.progress import PLAIN_AFTER, REDRAW_AFTER, Display, Progress
 from controller.output.writer import Writer
 
 MIB = 1 << 20
