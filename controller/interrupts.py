@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -20,12 +21,14 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class Interrupts:
     """While in the `with` block, signals cancel `token`. `received` is the first one, None if there was none.
 
-    Without `hurry` a second Ctrl-C changes nothing: for who has something to clear away on this machine.
+    Without `hurry` a second Ctrl-C changes nothing: for who has something to clear away on this machine. `last` is
+    called when it does leave at once, in the signal handler.
     """
 
-    def __init__(self, token: CancelToken, *, hurry: bool = True) -> None:
+    def __init__(self, token: CancelToken, *, hurry: bool = True, last: Callable[[], object] = lambda: None) -> None:
         self._token = token
         self._hurry = hurry
+        self._last = last
         self._before: dict[signal.Signals, Any] = {}
         self.received: int | None = None
 
@@ -49,6 +52,9 @@ class Interrupts:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._hurry and self.received is not None and number == signal.SIGINT:
-            os._exit(128 + number)
+            try:
+                self._last()
+            finally:
+                os._exit(128 + number)
         self.received = self.received or number
         self._token.set()

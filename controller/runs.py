@@ -104,6 +104,7 @@ class Run(Generic[Outcome]):
         self._began = time.monotonic()
         self._begun = False
         self._outcomes: dict[str, Outcome] = {}
+        self._running: dict[str, float] = {}
 
     def __iter__(self) -> Iterator[Outcome]:
         if self._begun:
@@ -120,14 +121,33 @@ class Run(Generic[Outcome]):
 
     def _outcomes_as_they_come(self) -> Iterator[Outcome]:
         plan = self._plan
-        for outcome in fan_out(plan.targets, plan.work, width=plan.width, cancel=self._cancel, skipped=plan.skipped):
+        for outcome in fan_out(plan.targets, self._work, width=plan.width, cancel=self._cancel, skipped=plan.skipped):
             self._outcomes[outcome.host] = outcome
+            self._running.pop(outcome.host, None)
             yield outcome
+
+    def _work(self, target: Target) -> Outcome:
+        self._running[target.name] = time.monotonic()
+        return self._plan.work(target)
+
+    @property
+    def running(self) -> dict[str, float]:
+        """Return the hosts that are being worked on, in the order in which that began, and when (`time.monotonic`).
+
+        As `results` and `elapsed`, it may be asked for from any thread.
+        """
+        return self._running.copy()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether nothing new is started any more, and what runs is being killed."""
+        return self._cancel.is_set
 
     @property
     def results(self) -> list[Outcome]:
         """Return the outcomes so far, in inventory order."""
-        return [self._outcomes[host] for host in self.hosts if host in self._outcomes]
+        outcomes = self._outcomes.copy()
+        return [outcomes[host] for host in self.hosts if host in outcomes]
 
     @property
     def elapsed(self) -> float:

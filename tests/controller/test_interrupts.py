@@ -17,7 +17,7 @@ if sys.argv[2] != "0":
     signal.signal(int(sys.argv[2]), signal.SIG_IGN)
 token = CancelToken()
 before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
-with Interrupts(token, hurry=sys.argv[1] == "hurry") as interrupts:
+with Interrupts(token, hurry=sys.argv[1] == "hurry", last=lambda: os.write(1, b"last\\n")) as interrupts:
     print("ready", flush=True)
     for line in sys.stdin:
         if line == "wait\\n":
@@ -86,6 +86,7 @@ def test_ctrl_c_after_a_signal_leaves_at_once(guarded, first):
     program.ask("wait")
     program.process.send_signal(signal.SIGINT)
     assert program.process.wait(60) == 130
+    assert program.end() == "last\n"
 
 
 def test_other_signals_again_change_nothing(guarded):

@@ -140,3 +140,22 @@ def test_ids_sort_by_time_and_are_nobody_elses():
     ids = [new_run_id() for _ in range(100)]
     assert len(set(ids)) == 100
     assert all(re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{6}", one) for one in ids)
+
+
+def test_what_is_running():
+    seen = []
+    token = CancelToken()
+
+    def work(target):
+        seen.append((list(run.running), run.cancelled))
+        return ok(target)
+
+    run = make(work, token=token)
+    for _ in run:
+        token.set()
+    assert seen[0] == (["a"], False)
+    assert run.cancelled
+    assert run.running == {}
+    again = make(lambda target: ok(target))
+    again.running["x"] = 1.0
+    assert again.running == {}, "it is a copy"
