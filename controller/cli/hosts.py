@@ -53,6 +53,7 @@ def ping(
         return 0
 
     from controller.cancel import CancelToken
+    from controller.cli.watching import shown_while
     from controller.interrupts import Interrupts
     from controller.output.listing import write_ping, write_ping_json
     from controller.output.words import summary
@@ -61,7 +62,7 @@ def ping(
     out, err = writers(when)
     token = CancelToken()
     going = targets.fleet(known, settings).ping(limit=limit or (), exclude=exclude or (), cancel=token)
-    with Interrupts(token) as interrupts:
+    with Interrupts(token) as interrupts, shown_while(going, err):
         for _ in going:
             pass
     if json:

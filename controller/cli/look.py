@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,12 +13,13 @@ from controller.errors import FleetError
 if TYPE_CHECKING:
     from controller.masks import Masks
     from controller.output import Sink, Writer
+    from controller.output.line import StatusLine
     from controller.rows import Query
 
 __all__ = ["Look", "writers"]
 
 # All other ways stand alone.
-_TOGETHER = (["--fold", "--diff"], ["--json", "--columns"], ["--format", "--columns"])
+_TOGETHER = (["--fold", "--diff"], ["--json", "--columns"], ["--format", "--columns"], ["--stream", "--fold"])
 _MAY_LEAVE_OUT: tuple[list[str], ...] = ([], ["--format"], ["--fold"])
 
 
@@ -47,6 +49,9 @@ class Look:
     def check(self, hosts: int) -> None:
         """Check that the options go together, and with the number of hosts. Raises FleetError."""
         chosen = self._ways()
+        if self.stream and self.diff:
+            why = "a difference takes whole outputs, and a stream keeps none"
+            raise FleetError("--stream and --diff", why, "--stream --fold says who differs")
         if len(chosen) > 1 and chosen not in _TOGETHER:
             raise FleetError(" and ".join(chosen), "results can look only one way at a time")
         if self.quiet and chosen not in _MAY_LEAVE_OUT:
@@ -83,30 +88,48 @@ class Look:
         """Whether output goes straight through, so that no limit is needed to bound the memory it takes."""
         return (self.raw or self.stream) and self.output_dir is None
 
-    def sink(self) -> Sink:
-        """Return where results go. Raises FleetError for what an option says and nobody can do."""
+    def status_line(self) -> StatusLine | None:
+        """Return the line that shows where a run stands; None without a terminal that it can be redrawn on."""
+        if self.raw or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+            return None
+        from controller.output import Writer
+        from controller.output.line import StatusLine, terminal_is_ours
+
+        err = sys.stderr.buffer
+        return StatusLine(Writer(err, name="standard error"), ours=lambda: terminal_is_ours(err))
+
+    def sink(self, line: StatusLine | None = None, hosts: Callable[[], Sequence[str]] = tuple) -> Sink:
+        """Return where the results of `hosts` go, beside the status line.
+
+        Raises FleetError for what an option says and nobody can do.
+        """
         from controller.output import OutputError, Tee
         from controller.output.folder import OutputDir
         from controller.render import FormatError
 
         try:
-            sink = self._sink(*writers(self.color))
+            sink = self._sink(*writers(self.color, line), hosts)
             return sink if self.output_dir is None else Tee(OutputDir(self.output_dir), sink)
         except OutputError as error:
             raise FleetError("--output-dir", str(error)) from None
         except FormatError as error:
             raise FleetError("--format", str(error)) from None
 
-    def _sink(self, out: Writer, err: Writer) -> Sink:
+    def _sink(self, out: Writer, err: Writer, hosts: Callable[[], Sequence[str]]) -> Sink:
         from controller.output import documents, stream, table
         from controller.render import DEFAULT_FORMAT
 
+        if self.stream:
+            shown = stream.Stream(out, err, align=hosts() if out.terminal else ())
+            if not self.fold:
+                return shown
+            from controller.output.digests import StreamFold
+
+            return StreamFold(out, err, shown, masks=self._masks())
         if self.fold or self.diff or self.columns:
             return self._together(out, err)
         if self.raw:
             return stream.Raw(out, err)
-        if self.stream:
-            return stream.Stream(out, err)
         if self.json:
             return documents.Json(out)
         if self.jsonl:
@@ -167,12 +190,19 @@ def _refuse(options: dict[str, bool], why: str) -> None:
             raise FleetError(name, why)
 
 
-def writers(color: str) -> tuple[Writer, Writer]:
-    """Return standard output and standard error, with the colour that is asked for."""
+def writers(color: str, line: StatusLine | None = None) -> tuple[Writer, Writer]:
+    """Return standard output and standard error, with the colour that is asked for; with `line`, so that what is
+    written never mixes with that."""
     from controller.output import Colour, Writer
 
     out, err = sys.stdout.buffer, sys.stderr.buffer
+    colours = [Colour.from_option(color, stream, os.environ) for stream in (out, err)]
+    names = ("standard output", "standard error")
+    if line is None:
+        return Writer(out, name=names[0], colour=colours[0]), Writer(err, name=names[1], colour=colours[1])
+    from controller.output.line import Beside
+
     return (
-        Writer(out, colour=Colour.from_option(color, out, os.environ)),
-        Writer(err, name="standard error", colour=Colour.from_option(color, err, os.environ)),
+        Beside(out, line, name=names[0], colour=colours[0]),
+        Beside(err, line, name=names[1], colour=colours[1]),
     )

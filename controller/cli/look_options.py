@@ -44,7 +44,15 @@ WhereOption = Annotated[
 ]
 TopOption = Annotated[int | None, Option("--top", metavar="N", help="The first N rows of --columns.", panel=_SHOW)]
 RawOption = Annotated[bool, Option("--raw", help="One host's bytes as they are.", panel=_SHOW)]
-StreamOption = Annotated[bool, Option("--stream", help="Whole lines as they come: 'host: line'.", panel=_SHOW)]
+StreamOption = Annotated[
+    bool,
+    Option(
+        "--stream",
+        help="Whole lines as they come: 'host: line', of stderr 'host! line'; in one column on a terminal. With -b "
+        "also, at the end, who wrote the same: '= web[1-9] (9): same, 3 lines'; masks then see a line at a time.",
+        panel=_SHOW,
+    ),
+]
 JsonOption = Annotated[bool, Option("--json", help="One JSON document at the end.", panel=_SHOW)]
 JsonLinesOption = Annotated[bool, Option("--jsonl", help="A JSON event a line.", panel=_SHOW)]
 QuietOption = Annotated[bool, Option("-q", "--quiet", help="Failures only.", panel=_SHOW)]

@@ -120,6 +120,9 @@ def run(
 ) -> int:
     """Run a shell command, or with --script FILE [ARGS] a local script, on many hosts at once.
 
+    On a terminal, a line on stderr says meanwhile how many hosts are done and which are waited for; Enter tells what
+    each of those wrote last. So does SIGUSR1, at any time.
+
     Options end where the command begins. Exit code: 0 every host ok, 2 usage or no host, 3 some host timed out or was
     cancelled, 4 some host was not reached, 5 some command failed (the worst of 4, 3, 5), 130 Ctrl-C.
     """
@@ -249,12 +252,15 @@ def carry_out(
     Who gives a `cancel` of its own has something to clear away after us, so Ctrl-C twice does not leave at once.
     """
     from controller.cancel import CancelToken
+    from controller.cli.watching import Watching
     from controller.interrupts import Interrupts
     from controller.output import OutputError, silence
     from controller.results import largest_code
-    from controller.stdout_watch import StdoutWatch
+    from controller.tails import Tails
 
-    sink = look.sink()
+    line = look.status_line()
+    limit, exclude = targets.limit or (), targets.exclude or ()
+    sink = Tails(look.sink(line, lambda: [host.name for host in fleet.select(limit, exclude)]))
     token = cancel or CancelToken()
     going = fleet.run(
         None if request.script is not None else request.command,
@@ -262,8 +268,8 @@ def carry_out(
         stdin=request.stdin,
         user=request.user,
         shell=request.shell,
-        limit=targets.limit or (),
-        exclude=targets.exclude or (),
+        limit=limit,
+        exclude=exclude,
         timeout=request.timeout,
         environment=request.environment,
         directory=request.directory,
@@ -274,14 +280,15 @@ def carry_out(
         cancel=token,
     )
     failures: list[OutputError | InputError] = []
-    with Interrupts(token, hurry=cancel is None) as interrupts, StdoutWatch(sys.stdout.fileno(), token) as watch:
+    watching = Watching(going, sink, token, line, enter=not look.raw and request.stdin is None)
+    with Interrupts(token, hurry=cancel is None, last=watching.abandon) as interrupts, watching as watch:
         try:
             for result in going:
                 watch.check()
                 sink.end(result)
         except (OutputError, InputError) as error:
             failures.append(error)
-        watch.check()
+        watch.over()
         code = interrupts.exit_code or (largest_code(going.results) if return_max else going.exit_code)
         if failures:
             code = code or EXIT_CUT_OFF  # what could not be written is lost, whatever the hosts said

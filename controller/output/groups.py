@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from controller.masks import Masks
 from controller.results import Result, Status
 
-__all__ = ["Group", "Groups", "host_order"]
+__all__ = ["Group", "Groups", "host_order", "identity"]
 
 _NO_MASKS = Masks()
 _RANKS = {status: rank for rank, status in enumerate(Status)}
@@ -35,10 +35,11 @@ def host_order(name: str) -> tuple[object, ...]:
 class Group:
     """Hosts that are the same, as `host_order` sorts them.
 
-    `result` is that of the first; `varies` says that others differ from it where they are masked.
+    `result` is that of the first, and `exact` what it is without masks; `varies` says that others differ from it there.
     """
 
     result: Result
+    exact: object = None
     hosts: list[str] = field(default_factory=list)
     varies: bool = False
 
@@ -59,7 +60,7 @@ class Groups:
     def __init__(self, masks: Masks = _NO_MASKS) -> None:
         self._masks = masks
         self._coming: dict[tuple[str, bool], list[bytes]] = {}
-        self._groups: dict[tuple[object, ...], Group] = {}
+        self._groups: dict[object, Group] = {}
         self._ended: set[str] = set()
 
     def stdout(self, host: str, data: bytes) -> None:
@@ -92,32 +93,38 @@ class Groups:
             group.hosts.sort(key=host_order)
         return sorted(self._groups.values(), key=lambda group: group.order)
 
-    def _add(self, result: Result) -> None:
-        group = self._groups.setdefault(self._key(result), Group(result))
+    def put(self, result: Result, key: object, exact: object) -> None:
+        """Put a host into the group of all that have this `key`; those with another `exact` differ where masked."""
+        group = self._groups.setdefault(key, Group(result, exact))
         group.hosts.append(result.host)
-        first = group.result
-        if not (result.stdout == first.stdout and result.stderr == first.stderr and result.error == first.error):
+        if exact != group.exact:
             group.varies = True
-        if host_order(result.host) < host_order(first.host):
-            group.result = result
+        if host_order(result.host) < host_order(group.result.host):
+            group.result, group.exact = result, exact
 
-    def _key(self, result: Result) -> tuple[object, ...]:
-        # A cut output stands for one of a certain length.
-        written: Sequence[int] = (result.stdout_bytes, result.stderr_bytes) if result.truncated else ()
-        return (
-            result.status,
-            result.rc,
-            result.signal,
-            _reason(result),
-            result.note,
-            self._digest(result.stdout, result.host),
-            self._digest(result.stderr, result.host),
-            *written,
-        )
+    def _add(self, result: Result) -> None:
+        out, err = (self._digest(data, result.host) for data in (result.stdout, result.stderr))
+        self.put(result, identity(result, out, err), (result.stdout, result.stderr, result.error))
 
     def _digest(self, data: bytes, host: str) -> bytes:
         masked = self._masks.apply(data, host) if data and self._masks else data
         return hashlib.sha256(masked).digest()
+
+
+def identity(result: Result, stdout: bytes, stderr: bytes) -> object:
+    """Return what is equal for hosts that are the same; `stdout` and `stderr` are digests of their outputs."""
+    # A cut output stands for one of a certain length.
+    written: Sequence[int] = (result.stdout_bytes, result.stderr_bytes) if result.truncated else ()
+    return (
+        result.status,
+        result.rc,
+        result.signal,
+        _reason(result),
+        result.note,
+        stdout,
+        stderr,
+        *written,
+    )
 
 
 def _reason(result: Result) -> bytes | None:

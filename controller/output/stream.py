@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from controller.output.colour import Style
 from controller.output.sink import RunInfo
+from controller.output.width import display_width
 from controller.output.words import remarks, summary
 from controller.output.writer import Writer
 from controller.results import Result
@@ -82,9 +83,11 @@ class Stream:
 
     keeps = False
 
-    def __init__(self, stdout: Writer, stderr: Writer) -> None:
+    def __init__(self, stdout: Writer, stderr: Writer, *, align: Sequence[str] = ()) -> None:
+        """The lines of the hosts in `align` begin in one column. Without it there is one blank behind the mark."""
         self._out = stdout
         self._messages = stderr
+        self._column = max((display_width(clean_line(host)) for host in align), default=0)
         self._lock = threading.Lock()
         self._lines: dict[tuple[str, str], _Lines] = {}
 
@@ -101,15 +104,20 @@ class Stream:
 
     def end(self, result: Result) -> None:
         """Show the last, unended lines of a host, and what is to be said of it."""
+        self.close(result.host)
         name = clean_line(result.host)
         with self._lock:
+            for remark in remarks(result):
+                self._messages.line(f"{name}: {remark}")
+
+    def close(self, host: str) -> None:
+        """Show the last, unended lines of a host."""
+        with self._lock:
             for mark in ":!":
-                lines = self._lines.pop((result.host, mark), None)
+                lines = self._lines.pop((host, mark), None)
                 if lines is not None:
                     self._out.write(lines.finish())
                     self._out.flush()
-            for remark in remarks(result):
-                self._messages.line(f"{name}: {remark}")
 
     def finish(self, run: RunInfo, results: Sequence[Result]) -> None:
         """Say the summary."""
@@ -127,7 +135,9 @@ class Stream:
 
     def _named(self, host: str, mark: str) -> _Lines:
         style = Style.FAILED if mark == "!" else Style.HOST
-        prefix = self._out.colour.paint(clean_line(host) + mark, style) + " "
+        name = clean_line(host)
+        blanks = " " * max(1, self._column - display_width(name) + 1)
+        prefix = self._out.colour.paint(name + mark, style) + blanks
         return _Lines(prefix.encode("utf-8", "backslashreplace"), harmless=self._out.terminal)
 
 

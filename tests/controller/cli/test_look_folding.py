@@ -6,6 +6,7 @@ from controller.cli.look import Look
 from controller.errors import FleetError
 from controller.output.columns import Columns, ColumnsJson
 from controller.output.diff import Diff
+from controller.output.digests import StreamFold
 from controller.output.fold import Fold
 from controller.output.table import Table
 
@@ -18,6 +19,7 @@ from controller.output.table import Table
         (Look(fold=True, quiet=True, mask=("a+",), mask_host=True, mask_time=True, mask_number=True), Fold),
         (Look(diff=True, mask=("a",)), Diff),
         (Look(fold=True, diff=True), Diff),
+        (Look(stream=True, fold=True, mask=("a",), mask_host=True), StreamFold),
         (Look(columns=True, sort="a:desc", where="a > 1", top=3), Columns),
         (Look(columns=True, tablefmt="github"), Columns),
         (Look(columns=True, json=True, sort="a"), ColumnsJson),
@@ -41,6 +43,20 @@ def test_what_goes_together(look, kind):
         ),
         (Look(quiet=True, columns=True), "--quiet and --columns: only a table can leave hosts out"),
         (Look(quiet=True, diff=True), "--quiet and --diff: only a table can leave hosts out"),
+        *[
+            (
+                Look(stream=True, diff=True, **more),
+                "--stream and --diff: a difference takes whole outputs, and a stream keeps none",
+            )
+            for more in ({}, {"fold": True}, {"json": True}, {"mask": ("a",)})
+        ],
+        (Look(stream=True, fold=True, quiet=True), "--quiet and --stream: only a table can leave hosts out"),
+        (
+            Look(stream=True, fold=True, columns=True),
+            "--stream and --fold and --columns: results can look only one way at a time",
+        ),
+        (Look(stream=True, columns=True), "--stream and --columns: results can look only one way at a time"),
+        (Look(stream=True, mask=("a",)), "--mask: is for --fold and --diff"),
         (Look(mask=("a",)), "--mask: is for --fold and --diff"),
         (Look(mask_host=True, columns=True), "--mask-host: is for --fold and --diff"),
         (Look(mask_time=True), "--mask-time: is for --fold and --diff"),
@@ -59,6 +75,11 @@ def test_what_does_not_go_together(look, said):
 @pytest.mark.parametrize(
     ("look", "said", "hint"),
     [
+        (
+            Look(stream=True, fold=True, mask=("(",)),
+            "--mask: missing ), unterminated subpattern at position 1: '('",
+            None,
+        ),
         (Look(fold=True, mask=("a", "b(")), "--mask: missing ), unterminated subpattern at position 2: 'b('", None),
         (Look(columns=True, top=0), "--top: 0 is not a number of rows", None),
         (Look(columns=True, top=-1), "--top: -1 is not a number of rows", None),

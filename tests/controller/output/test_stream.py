@@ -209,3 +209,23 @@ def test_raw_passes_bytes_on_as_they_are(terminal):
 def test_raw_says_what_the_exit_code_cannot(screen, more, said):
     end(Raw(screen.out, screen.err), **more)
     assert (screen.shown, screen.said) == (b"", said)
+
+
+def test_a_terminal_shows_lines_in_one_column(terminal):
+    sink = Stream(terminal.out, terminal.err, align=["web1", "database10", "主機"])
+    for host in ("web1", "database10", "主機", "not in the list"):
+        sink.stdout(host, b"a\n")
+    sink.stderr("web1", b"b\n")
+    assert terminal.shown.decode().splitlines() == [
+        "web1:       a",
+        "database10: a",
+        "主機:       a",
+        "not in the list: a",
+        "web1!       b",
+    ]
+
+
+def test_blanks_for_a_column_are_not_coloured(coloured):
+    sink = Stream(coloured.out, coloured.err, align=["web1", "web10"])
+    sink.stdout("web1", b"a\n")
+    assert coloured.shown == b"\x1b[36mweb1:\x1b[0m  a\n"
