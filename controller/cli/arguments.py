@@ -6,7 +6,7 @@ what to say. The rule: what this reader returns is what typer would have made of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from controller.cli.declare import Argument, Command, Option, Parameter
 
@@ -77,7 +77,7 @@ class _Reader:
                 given, rest = (list(rest), []) if parameter.many else (list(rest[:1]), rest[1:])
             if not given and parameter.default is ...:
                 raise _NotSoSimpleError
-            values[parameter.name] = (given if parameter.many else given[-1]) if given else parameter.default
+            values[parameter.name] = _value(parameter, given) if given else parameter.default
         if rest:
             raise _NotSoSimpleError
         return values
@@ -111,7 +111,13 @@ class _Reader:
         return parameter
 
     def _note(self, parameter: Parameter, value: object) -> None:
-        self._given.setdefault(parameter.name, []).append(parameter.kind(value))
+        self._given.setdefault(parameter.name, []).append(value)
+
+
+def _value(parameter: Parameter, given: list[object]) -> object:
+    """Return what was given in the parameter's type; of what may not be repeated, the last. Raises ValueError."""
+    kind: Callable[[object], object] = parameter.kind
+    return [kind(value) for value in given] if parameter.many else kind(given[-1])
 
 
 def _next(todo: list[str]) -> str:
