@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from controller.meter import Watcher
     from controller.script import Script
     from controller.sender import Delivery
+    from controller.shell.session import Session
     from controller.stdin import Given, Input
 
 __all__ = ["DEFAULT_MAX_OUTPUT", "DEFAULT_PORT", "Fleet", "Run"]
@@ -187,6 +188,23 @@ class Fleet:
 
         plan = Plan(targets, work, skipped, self._width(len(targets)))
         return Run(plan, token, run_id=new_run_id(), command="ping")
+
+    def session(self, *, limit: str | Sequence[str] = (), exclude: str | Sequence[str] = ()) -> Session:
+        """Return hosts to which connections are kept, and where directory and variables last: see `Session`.
+
+        Raises FleetError when there may not be as many connections.
+        """
+        from controller.shell.session import Reach, Session
+
+        targets = self._targets(self.select(limit, exclude))
+        allowed = fit_to_limits(len(targets))
+        if allowed < len(targets):
+            raise FleetError(
+                "session",
+                f"{len(targets)} hosts need as many open files, and {allowed} are allowed",
+                "see ulimit -n, or take fewer hosts with -l",
+            )
+        return Session(targets, Reach(self._key(), self._connect_timeout, min(self._fanout, len(targets))))
 
     def push(
         self,

@@ -10,6 +10,7 @@ import io
 import secrets
 import select
 import signal
+import socket
 import ssl
 import time
 from collections.abc import Iterator
@@ -123,6 +124,23 @@ class Client:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+
+    def heed(self, cancel: CancelToken) -> None:
+        """Let another token cancel what comes: on a connection that is kept, each request has one of its own."""
+        self._cancel = cancel
+
+    def fileno(self) -> int:
+        """Return the descriptor to poll."""
+        return self._sock.fileno()
+
+    def interrupt(self) -> None:
+        """Cut the connection from another thread, or a signal handler: its owner sees it lost. No TLS is touched."""
+        sock = self._socket
+        if sock is not None:
+            try:
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+            except OSError:  # the peer, or the owner, was quicker
+                pass
 
     # Logging in -----------------------------------------------------------------------------------------------------
 

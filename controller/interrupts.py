@@ -21,13 +21,21 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class Interrupts:
     """While in the `with` block, signals cancel `token`. `received` is the first one, None if there was none.
 
-    Without `hurry` a second Ctrl-C changes nothing: for who has something to clear away on this machine. `last` is
-    called when it does leave at once, in the signal handler.
+    Without `hurry` a second Ctrl-C changes nothing: for who has something to clear away on this machine. `again` is
+    what it does instead of leaving. `last` is called when it does leave at once, in the signal handler.
     """
 
-    def __init__(self, token: CancelToken, *, hurry: bool = True, last: Callable[[], object] = lambda: None) -> None:
+    def __init__(
+        self,
+        token: CancelToken,
+        *,
+        hurry: bool = True,
+        again: Callable[[], object] | None = None,
+        last: Callable[[], object] = lambda: None,
+    ) -> None:
         self._token = token
         self._hurry = hurry
+        self._again = again
         self._last = last
         self._before: dict[signal.Signals, Any] = {}
         self.received: int | None = None
@@ -51,10 +59,16 @@ class Interrupts:
         return None if self.received is None else 128 + self.received
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._hurry and self.received is not None and number == signal.SIGINT:
-            try:
-                self._last()
-            finally:
-                os._exit(128 + number)
+        if self.received is not None and number == signal.SIGINT:
+            if self._again is not None:
+                self._again()
+            elif self._hurry:
+                self._leave(number)
         self.received = self.received or number
         self._token.set()
+
+    def _leave(self, number: int) -> None:
+        try:
+            self._last()
+        finally:
+            os._exit(128 + number)

@@ -8,6 +8,9 @@ import sys
 
 import pytest
 
+from controller.cancel import CancelToken
+from controller.interrupts import Interrupts
+
 PROGRAM = """
 import os, select, signal, sys
 from controller.cancel import CancelToken
@@ -113,3 +116,16 @@ def test_a_signal_that_was_ignored_stays_ignored(guarded, number):
     program.process.send_signal(number)
     assert program.ask("now") == "False None None\n"
     assert program.end() == "True\n"
+
+
+def test_what_a_second_ctrl_c_does_instead_of_leaving():
+    seen = []
+    token = CancelToken()
+    with Interrupts(token, again=lambda: seen.append("again")) as interrupts:
+        signal.raise_signal(signal.SIGINT)
+        assert (token.is_set, interrupts.exit_code, seen) == (True, 130, [])
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)  # not in a hurry
+        signal.raise_signal(signal.SIGINT)
+    assert seen == ["again", "again"]
+    assert interrupts.exit_code == 130
