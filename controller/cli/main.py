@@ -45,6 +45,12 @@ def _keys() -> Commands:
     return COMMANDS
 
 
+def _shell() -> Commands:
+    from controller.cli.shell import COMMANDS
+
+    return COMMANDS
+
+
 def _demo() -> Commands:
     from controller.cli.demo import COMMANDS
 
@@ -57,6 +63,7 @@ COMMANDS: dict[str, Callable[[], Commands]] = {
     "push": _files,
     "pull": _files,
     "rollback": _files,
+    "shell": _shell,
     "ping": _hosts,
     "hosts": _hosts,
     "init": _keys,

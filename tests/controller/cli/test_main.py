@@ -145,7 +145,7 @@ def test_only_the_module_of_the_command_is_loaded(tmp_path):
 import sys
 from controller.cli.main import main
 code = main(["run", "--help"])
-others = {f"controller.cli.{name}" for name in ("demo", "files", "hosts", "keys")} & set(sys.modules)
+others = {f"controller.cli.{name}" for name in ("demo", "files", "hosts", "keys", "shell")} & set(sys.modules)
 sys.exit(f"loaded {others}" if others else code)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
