@@ -32,9 +32,9 @@ def converse(dialogue: Dialogue, lines: Lines) -> int:
             if line is None or not _do(dialogue, line.strip()):
                 break
         except KeyboardInterrupt:
-            dialogue.err.line("")
             if not lines.interactive:
                 raise
+            dialogue.err.line("")
         except SignalledError as error:
             dialogue.err.line("")
             return 128 + error.number

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import signal
+import socket
 import stat
 import subprocess
+from pathlib import Path
 
 import pexpect
 import pytest
@@ -581,6 +584,63 @@ def test_a_prompt_beside_results_that_go_elsewhere(typist, lab, tmp_path):
     child.close()
     assert child.exitstatus == 0
     assert out.read_text() == block("web1", "onetwo")
+
+
+def test_the_session_of_the_readme(typist, lab):
+    shown = (Path(__file__).parents[2] / "README.md").read_text()
+    (session,) = re.findall(r"^\$ fleet shell (.*?)^```$", shown, re.MULTILINE | re.DOTALL)
+    options, *rest = session.splitlines()
+    shell = typist(*options.split())
+    text = "\n".join(rest)
+    prompts = list(re.finditer(r"^(\S+ \(\d\)> )(.*)$", text, re.MULTILINE))
+    assert shell.expect(prompts[0][1]) == text[: prompts[0].start()]
+    for prompt, after in itertools.pairwise(prompts):
+        said = re.sub(r"0\.\d\ds", "0.02s", shell.say(prompt[2], after[1]))
+        assert said == text[prompt.end() + 1 : after.start()]
+    shell.child.sendline(prompts[-1][2])
+    shell.child.expect(pexpect.EOF)
+    shell.child.close()
+    assert shell.child.exitstatus == 0
+
+
+def test_results_that_cannot_be_written_are_said_and_it_goes_on(lab):
+    child = pexpect.spawn(
+        "/bin/sh", ["-c", f"exec {lab.program} shell -l web1 > /dev/full"], env=lab.environment(**NOBODY), timeout=60
+    )
+    for _ in range(2):
+        child.expect_exact("web1 (1)> ")
+        child.sendline("echo one")
+        child.expect_exact("fleet: output: cannot write standard output: No space left on device")
+    child.expect_exact("web1 (1)> ")
+    child.sendeof()
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 3  # they are lost
+
+
+def test_ctrl_c_while_it_connects(lab, tmp_path, end):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        (tmp_path / "hosts.ini").write_text(f"web1 fleet_host=127.0.0.1 fleet_port={silent.getsockname()[1]}\n")
+        running = lab.start("shell", "-i", str(tmp_path / "hosts.ini"))
+        connection = silent.accept()[0]
+        running.send_signal(signal.SIGINT)
+        done = end(running)
+        connection.close()
+    assert tuple(done) == (130, "", "web1: skipped: not started: the run was cancelled\n")
+
+
+def test_ctrl_c_while_a_pipe_has_nothing_to_say(lab, end):
+    reader, writer = os.pipe()
+    with open(reader, "rb") as stdin:
+        running = lab.start("shell", "-l", "web1", stdin=stdin)
+        os.write(writer, b"echo one\n")
+        assert running.stdout.readline() == b"-" * 15 + b"\n"
+        assert [running.stdout.readline() for _ in range(3)][2] == b"one\n"
+        assert running.stderr.readline().startswith(b"1 ok of 1 host in ")
+        running.send_signal(signal.SIGINT)
+        done = end(running)
+    os.close(writer)
+    assert (done.code, done.out, done.err) == (130, "", "")
 
 
 def test_bytes_that_are_typed_reach_the_host(typist):
