@@ -41,10 +41,11 @@ def shell(
     timeout: TimeoutOption = None,
     color: o.ColorOption = None,
 ) -> int:
-    """A prompt over many hosts: connections are kept, directory and variables last, output is folded.
+    """Open a prompt over many hosts, with kept connections.
 
+    Directory, variables and umask last from one command to the next, on each host its own; equal output is shown once.
     When standard input is no terminal its lines are run one after the other, and the exit code is that of fleet run for
-    the worst of all results. A wrong line ends it with 2, before the next one is read.
+    the worst of all results; a wrong line ends it with 2, before the next one is read.
     """
     if host:
         # One host with a terminal of its own, `fleet shell HOST`, would begin here.

@@ -56,7 +56,7 @@ def _do(dialogue: Dialogue, line: str) -> bool:
         return False
     if line.startswith(":"):
         return execute(dialogue, line)
-    if line and not line.startswith("#"):
+    if line and (not line.startswith("#") or "\n" in line):  # several lines are pasted as one
         dialogue.tell_news()
         dialogue.run(line)
     return True

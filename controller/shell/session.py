@@ -276,7 +276,7 @@ class Session:
 
     def abandon(self) -> None:
         """Cut the connections over which something runs: the agents kill it. May be called from a signal handler."""
-        for name, client in list(self._busy.items()):
+        for name, client in self._busy.copy().items():  # a copy is made in one go, whatever threads do
             self._cut.add(name)
             client.interrupt()
 

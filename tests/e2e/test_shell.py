@@ -194,6 +194,14 @@ def test_blank_lines_comments_and_continued_lines(script):
     assert done.out == block("web1", "ab") + block("web1", "c\\\\".replace("\\\\", "\\"))
 
 
+def test_what_is_pasted_in_one_go_is_one_command(typist):
+    shell = typist("-l", "web1", env={"TERM": "xterm"})
+    shell.expect("web1 (1)> ")
+    shell.child.send("\x1b[200~# two\nfor n in 1 2; do\necho $n$n\ndone\x1b[201~\r")
+    assert "11\n22\n" in shell.expect("1 ok of 1 host")
+    assert shell.leave() == 0
+
+
 def test_no_line_and_no_stdin(script, lab, end):
     assert tuple(script(options=("-l", "web1"))) == (0, "", "")
     assert tuple(end(lab.start("shell", "-l", "web1", before="exec <&-"))) == (0, "", "")
