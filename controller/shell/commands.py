@@ -104,16 +104,16 @@ def _quit(dialogue: Dialogue, rest: str) -> bool:
 _ABOUT = (
     "A line without a colon runs on the hosts. Directory, variables and umask last,",
     "each host's its own; functions, aliases and options of the shell do not.",
-    "Ctrl-C stops what runs; twice does not wait for it. In front of the prompt:",
+    "Ctrl-C stops what runs; twice does not wait for it. For the prompt itself:",
 )
 
 COMMANDS = {
-    "hosts": Command(":hosts", "who is in and where, and who is not; tries those again", _hosts),
+    "hosts": Command(":hosts", "who is in, where, and who is not; tries those again", _hosts),
     "limit": Command(":limit [PATTERN]", "go on with hosts that match; alone: with all again", _limit),
     "put": Command(":put LOCAL... REMOTE", "send files and directories, as fleet push", _put),
     "get": Command(":get REMOTE... LOCALDIR", "fetch them into LOCALDIR/HOST, as fleet pull", _get),
     "ls": Command(":ls [PATH]", "list a directory there", _ls),
-    "fold": Command(":fold on|off", "on: equal output once, at the end; off: lines as they come", _fold),
+    "fold": Command(":fold on|off", "on: equal output once; off: lines as they come", _fold),
     "diff": Command(":diff on|off", "on: how output differs from most hosts'", _diff),
     "help": Command(":help", "this", _help),
     "quit": Command(":quit", "leave, as do Ctrl-D and exit", _quit),

@@ -18,13 +18,13 @@ NOBODY = {"NO_COLOR": "1", "TERM": "dumb", "INPUTRC": "/dev/null"}
 HELP = """\
 A line without a colon runs on the hosts. Directory, variables and umask last,
 each host's its own; functions, aliases and options of the shell do not.
-Ctrl-C stops what runs; twice does not wait for it. In front of the prompt:
-  :hosts                   who is in and where, and who is not; tries those again
+Ctrl-C stops what runs; twice does not wait for it. For the prompt itself:
+  :hosts                   who is in, where, and who is not; tries those again
   :limit [PATTERN]         go on with hosts that match; alone: with all again
   :put LOCAL... REMOTE     send files and directories, as fleet push
   :get REMOTE... LOCALDIR  fetch them into LOCALDIR/HOST, as fleet pull
   :ls [PATH]               list a directory there
-  :fold on|off             on: equal output once, at the end; off: lines as they come
+  :fold on|off             on: equal output once; off: lines as they come
   :diff on|off             on: how output differs from most hosts'
   :help                    this
   :quit                    leave, as do Ctrl-D and exit
@@ -199,6 +199,7 @@ def test_what_is_pasted_in_one_go_is_one_command(typist):
     shell.expect("web1 (1)> ")
     shell.child.send("\x1b[200~# two\nfor n in 1 2; do\necho $n$n\ndone\x1b[201~\r")
     assert "11\n22\n" in shell.expect("1 ok of 1 host")
+    shell.expect("web1 (1)> ")
     assert shell.leave() == 0
 
 
@@ -275,7 +276,7 @@ def test_a_failed_transfer_counts(script, tmp_path):
 def test_help_and_quit(script):
     done = script(":help", ":quit", "echo never", options=("-l", "web1"))
     assert tuple(done) == (0, HELP, "")
-    assert all(len(line) <= 85 for line in HELP.splitlines())
+    assert all(len(line) < 80 for line in HELP.splitlines())
 
 
 KNOWN = ":hosts, :limit, :put, :get, :ls, :fold, :diff, :help, :quit"
