@@ -450,6 +450,7 @@ def test_ctrl_c_clears_the_line_and_stops_what_runs(typist, post, gone):
     shell = typist("-l", "web1")
     shell.expect("web1 (1)> ")
     shell.child.send("echo half a li")
+    shell.expect("half a li")
     shell.child.sendintr()
     shell.expect("web1 (1)> ")
     assert shell.say("echo whole", "(1)> ").splitlines()[3] == "whole"
@@ -485,6 +486,8 @@ def test_ctrl_c_twice_waits_for_nobody_and_leaves_nothing(typist, post, gone):
 def test_other_signals_end_it(typist, number):
     shell = typist("-l", "web1")
     shell.expect("web1 (1)> ")
+    shell.child.send("echo never")
+    shell.expect("echo never")
     shell.child.kill(number)
     shell.child.expect(pexpect.EOF)
     shell.child.close()
