@@ -38,6 +38,8 @@ class Program:
 
     def reason(self, name: str, code: int) -> str:
         """Return why execve(2) refused to run the script `name`; `code` is its errno."""
+        if code == errno.EACCES and os.fstatvfs(self.fd).f_flag & os.ST_NOEXEC:
+            return f"cannot run {name}: no program may lie in memory here (vm.memfd_noexec), nor in the agent's folder"
         text = os.strerror(code)
         line = os.pread(self.fd, _FIRST_LINE, 0)
         if not line.startswith(b"#!"):

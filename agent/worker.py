@@ -206,7 +206,10 @@ def _hand_over(pipes: tuple[int, ...], identity: _Identity) -> None:
     """Let pipes belong to their user, who could not open /dev/stdout again otherwise."""
     for fd in pipes if identity else ():
         if stat.S_ISFIFO(os.fstat(fd).st_mode):
-            os.fchown(fd, identity["user"], identity["group"])
+            try:
+                os.fchown(fd, identity["user"], identity["group"])
+            except PermissionError:  # root without that capability, in a container: the command can do without
+                return
 
 
 def _directory(command: Command, identity: _Identity) -> str:

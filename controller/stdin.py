@@ -217,13 +217,15 @@ class _Live:
 
     def __init__(self, stream: _Stream) -> None:
         self._stream = stream
+        self._poller = select.poll()
+        self._poller.register(stream.fd, select.POLLIN)
 
     def fileno(self) -> int:
         return self._stream.fd
 
     def read(self, limit: int, /) -> bytes | None:
         # The descriptor may be shared with others (a shell, a parent), so it is left as it is, blocking or not.
-        if not select.select([self._stream.fd], [], [], 0)[0]:
+        if not self._poller.poll(0):
             return None
         try:
             return os.read(self._stream.fd, limit)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+from types import SimpleNamespace
 
 import pytest
 
@@ -81,6 +82,20 @@ def test_a_program_whose_loader_is_missing(run):
     assert b"/ld-linux" in text
     error = run(text.replace(b"/ld-linux", b"/no-linux")).outcome.error
     assert error == "cannot run check.sh: the loader that it names is not there"
+
+
+def test_a_host_with_no_place_for_a_program(monkeypatch):
+    from agent import program as module
+
+    program = Program(0)
+    flags = [0, os.ST_NOEXEC]
+    monkeypatch.setattr(module.os, "fstatvfs", lambda fd: SimpleNamespace(f_flag=flags.pop(0)))
+    monkeypatch.setattr(module.os, "pread", lambda fd, count, place: b"#!/bin/sh\n")
+    assert program.reason("x", errno.EACCES) == "cannot run x with /bin/sh: Permission denied"
+    assert program.reason("x", errno.EACCES) == (
+        "cannot run x: no program may lie in memory here (vm.memfd_noexec), nor in the agent's folder"
+    )
+    program.close()
 
 
 def test_an_argument_that_is_too_long(run):

@@ -368,6 +368,20 @@ def test_another_user_can_open_its_own_streams_again(runner, commands):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_root_that_may_not_give_its_pipes_away(monkeypatch):
+    def refuse(*arguments):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "fchown", refuse)
+    reading, writing = os.pipe()
+    pid = launch(Command(("/usr/bin/id", "-un"), ENVIRONMENT, "/", user="nobody"), (writing, writing))
+    os.close(writing)
+    with open(reading, "rb") as file:
+        assert file.read() == b"nobody\n"
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
 @pytest.mark.parametrize(
     ("where", "home", "error"),
     [

@@ -185,8 +185,13 @@ def test_the_only_host_has_the_stream_itself(pipe):
 def test_a_stream_that_somebody_else_has_read(pipe, monkeypatch):
     reading = pipe[0]
     os.set_blocking(reading.fileno(), False)
-    monkeypatch.setattr(module.select, "select", lambda *args: ([args[0][0]], [], []))
     source = opened(reading).source()
+
+    class Ready:
+        def poll(self, timeout):
+            return [(reading.fileno(), select.POLLIN)]
+
+    monkeypatch.setattr(source, "_poller", Ready())
     assert source.read(9) is None
 
 
