@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from controller.errors import FleetError
 
 if TYPE_CHECKING:
     from controller.masks import Masks
-    from controller.output import Sink, Writer
+    from controller.output import Colour, Sink, Writer
     from controller.output.line import StatusLine
     from controller.rows import Query
 
@@ -193,16 +194,21 @@ def _refuse(options: dict[str, bool], why: str) -> None:
 def writers(color: str, line: StatusLine | None = None) -> tuple[Writer, Writer]:
     """Return standard output and standard error, with the colour that is asked for; with `line`, so that what is
     written never mixes with that."""
-    from controller.output import Colour, Writer
+    from controller.output import Colour
 
-    out, err = sys.stdout.buffer, sys.stderr.buffer
-    colours = [Colour.from_option(color, stream, os.environ) for stream in (out, err)]
-    names = ("standard output", "standard error")
-    if line is None:
-        return Writer(out, name=names[0], colour=colours[0]), Writer(err, name=names[1], colour=colours[1])
+    made = [
+        _writer(stream, line, name=name, colour=Colour.from_option(color, stream, os.environ))
+        for stream, name in ((sys.stdout.buffer, "standard output"), (sys.stderr.buffer, "standard error"))
+    ]
+    return made[0], made[1]
+
+
+def _writer(stream: BinaryIO, line: StatusLine | None, *, name: str, colour: Colour) -> Writer:
+    from controller.output import Writer
+
+    # What goes into a file is never on the screen.
+    if line is None or not (stream.isatty() or stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode)):
+        return Writer(stream, name=name, colour=colour)
     from controller.output.line import Beside
 
-    return (
-        Beside(out, line, name=names[0], colour=colours[0]),
-        Beside(err, line, name=names[1], colour=colours[1]),
-    )
+    return Beside(stream, line, name=name, colour=colour)

@@ -39,10 +39,10 @@ class _Lines:
         end = data.rfind(b"\n") + 1
         if not end:
             return self._grow(data)
-        whole = b"".join((self._pending, memoryview(data)[:end]))
+        shown = self._prefixed(self._pending, memoryview(data)[:end])
         self._pending = b""
         rest = self._grow(data[end:])
-        return b"".join((self._prefixed(whole), rest)) if rest else self._prefixed(whole)
+        return b"".join((shown, rest)) if rest else shown
 
     def finish(self) -> bytes | memoryview:
         """Return the last line when it had no newline."""
@@ -65,12 +65,12 @@ class _Lines:
         self._pending = line[start:]
         return self._prefixed(b"\n".join(pieces) + b"\n")
 
-    def _prefixed(self, lines: bytes) -> memoryview:
-        """Return `lines`, the last of which ends in a newline, with the prefix before each."""
+    def _prefixed(self, *parts: bytes | memoryview) -> memoryview:
+        """Return lines, given in parts and with a newline at the end, with the prefix before each."""
         if self._harmless:
-            lines = clean_bytes(lines)
+            parts = (clean_bytes(b"".join(parts)),)
         # The added newline makes the first line like all others; it and the prefix after the last line are cut off.
-        marked = b"".join((b"\n", lines)).replace(b"\n", b"\n" + self._prefix)
+        marked = b"".join((b"\n", *parts)).replace(b"\n", b"\n" + self._prefix)
         return memoryview(marked)[1 : len(marked) - len(self._prefix)]
 
 

@@ -259,6 +259,16 @@ def test_the_pipe_of_a_stream_gets_no_part_of_the_line(lab, bash, gate, tmp_path
     assert sorted((tmp_path / "out").read_text().splitlines()) == expected
 
 
+def test_what_goes_into_a_file_leaves_the_line_alone(lab, bash, gate, tmp_path):
+    command = f"while :; do echo x; sleep 0.05; done & {gate}; kill $!"
+    bash.sendline(f"{lab.program} run --stream -l web1 '{command}' > {tmp_path}/out")
+    bash.expect_exact("waiting for web1")
+    bash.expect(r"0/1 done  0:0\d  waiting for web1\r\x1b\[K0/1 done")
+    gate.open()
+    bash.expect_exact("1 ok of 1 host in ")
+    assert set((tmp_path / "out").read_text().splitlines()) == {"web1: x"}
+
+
 def test_ping_has_a_line_too(lab, spawn, tmp_path):
     import socket
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import os
+from types import SimpleNamespace
+
 import pytest
 
 from controller.cli.look import Look, writers
 from controller.errors import FleetError
-from controller.output import Tee, documents, stream, table
+from controller.output import Tee, Writer, documents, stream, table
+from controller.output.line import Beside, StatusLine
 
 
 def fault(look, hosts=3):
@@ -80,3 +85,24 @@ def test_writers_know_their_streams():
     assert out.colour.enabled
     assert err.colour.enabled
     assert not writers("never")[0].colour.enabled
+
+
+def test_what_may_be_on_the_screen_is_written_beside_the_line(monkeypatch, tmp_path):
+    from controller.cli import look as module
+
+    line = StatusLine(Writer(io.BytesIO()))
+    reader, writer = os.pipe()
+    with open(tmp_path / "file", "wb") as file, open(writer, "wb") as pipe:
+        streams = {"stdout": SimpleNamespace(buffer=file), "stderr": SimpleNamespace(buffer=pipe)}
+        monkeypatch.setattr(module, "sys", SimpleNamespace(**streams))
+        assert [type(made) for made in writers("auto", line)] == [Writer, Beside]
+        assert [type(made) for made in writers("auto")] == [Writer, Writer]
+    os.close(reader)
+
+
+@pytest.mark.parametrize("look", [Look(raw=True), Look()])
+def test_without_a_terminal_there_is_no_line(look, monkeypatch):
+    from controller.cli import look as module
+
+    monkeypatch.setattr(module, "sys", SimpleNamespace(stderr=io.StringIO()))
+    assert look.status_line() is None
