@@ -121,7 +121,7 @@ def run(
     """Run a shell command, or with --script FILE [ARGS] a local script, on many hosts at once.
 
     On a terminal, a line on stderr says meanwhile how many hosts are done and which are waited for; Enter tells what
-    each of those wrote last. So does SIGUSR1, at any time.
+    each of those wrote last. So does SIGUSR1, with and without a terminal.
 
     Options end where the command begins. Exit code: 0 every host ok, 2 usage or no host, 3 some host timed out or was
     cancelled, 4 some host was not reached, 5 some command failed (the worst of 4, 3, 5), 130 Ctrl-C.

@@ -67,18 +67,18 @@ class Watching:
         self._watch = StdoutWatch(sys.stdout.fileno(), token, self)
 
     def __enter__(self) -> Watching:
-        self._watch.__enter__()
         self._handle(signal.SIGUSR1, self._ask)
         if self._stdin is not None:
             # Reading in a shell's background would stop us; ignored, it fails with EIO (termios(3), tty_ioctl(4)).
             self._handle(signal.SIGTTIN, signal.SIG_IGN)
+        self._watch.__enter__()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
         self._close()
         self._watch.__exit__(*exc_info)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def check(self) -> None:
         """Raise BrokenPipeError once the reader of standard output has gone."""
@@ -101,13 +101,13 @@ class Watching:
         if self._asked:
             return (), ASK_AGAIN_AFTER
         wait = max(self._due - self._clock(), REDRAW_AFTER)
-        if self._stdin is not None:
-            return ((self._stdin,) if _is_ours() else ()), wait
-        return (), (None if self._line is None else wait)
+        if self._stdin is None:
+            return (), (None if self._line is None else wait)
+        return ((self._stdin,) if _may_read() else ()), wait
 
     def called(self, ready: Collection[int], *, asked: bool) -> None:
         """Show the line, or a report when somebody asked for one."""
-        if ready and _is_ours():
+        if ready and _may_read():
             asked = self._read() or asked
         self._asked = self._asked or asked
         if self._over:
@@ -147,7 +147,7 @@ class Watching:
             if os.read(self._stdin, 4096):
                 return True
         except OSError:  # EIO
-            if not _is_ours():
+            if not _may_read():
                 return False  # we went to the background in this moment
         self._stdin = None  # Ctrl-D, or the terminal has gone
         return False
@@ -162,7 +162,8 @@ class Watching:
             self._before[number] = signal.signal(number, handler)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        self._watch.ask()
+        if not self._over:
+            self._watch.ask()
 
 
 def shown_while(run: Running, err: Writer) -> AbstractContextManager[object]:
@@ -189,7 +190,20 @@ def _terminal_input() -> int | None:
     return sys.stdin.fileno()
 
 
-def _is_ours() -> bool:
+def _may_read() -> bool:
+    """Whether reading from the terminal would take what is meant for us: at most an empty line.
+
+    More than that is what somebody types ahead, for the shell.
+    """
+    import fcntl
+    import termios
+
     from controller.output.line import terminal_is_ours
 
-    return terminal_is_ours(sys.stdin.buffer)
+    if not terminal_is_ours(sys.stdin.buffer):
+        return False
+    try:
+        typed = fcntl.ioctl(sys.stdin.fileno(), termios.FIONREAD, b"\0\0\0\0")
+    except OSError:  # it has gone, which is seen by reading
+        return True
+    return int.from_bytes(typed, sys.byteorder) <= 1

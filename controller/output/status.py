@@ -84,7 +84,7 @@ def report(run: Running, tails: Tails, width: int, *, clock: Callable[[], float]
     names = [clean_line(host) for host in running]
     times = [f"{now - began:.1f}s" for began in running.values()]
     longest, slowest = max(map(display_width, names), default=0), max(map(len, times), default=0)
-    lines = [heading]
+    lines = [fitted(heading, max(_NARROWEST, width - 1))]
     for host, name, spent in zip(running, names, times, strict=True):
         lead = f"  {padded(name, longest)}  {spent.rjust(slowest)}  "
         lines.append(lead + fitted(_said(tails.last_line(host)), max(_NARROWEST, width - 1 - display_width(lead))))

@@ -223,6 +223,16 @@ def test_brought_to_the_front_it_draws_and_answers(lab, bash, gate):
     bash.expect_exact("over 0\r\n")
 
 
+def test_what_is_typed_ahead_is_for_the_shell(lab, bash, gate):
+    bash.sendline(f"{lab.program} run -l web1 '{gate}; echo hello'")
+    bash.expect_exact("waiting for web1")
+    bash.sendline("echo typed ah''ead")
+    bash.expect_exact("waiting for web1")
+    gate.open()
+    bash.expect_exact("1 ok of 1 host in ")
+    bash.expect_exact("typed ahead\r\n")
+
+
 def test_standard_input_that_is_no_terminal_is_left_alone(lab, bash):
     bash.sendline(f"printf 'a\\nb\\n' | {{ {lab.program} run -q -l web1 'sleep 0.7'; cat; }}; echo en''d")
     bash.expect_exact("end\r\n")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import pty
 import signal
+import sys
 from dataclasses import dataclass, field
 
 import pytest
@@ -68,6 +70,7 @@ class Standard:
 class Terminal:
     """The three standard streams on a terminal; what is typed is written to `keyboard`."""
 
+    byteorder = sys.byteorder
     keyboard: int
     stdin: Standard
     stdout: Standard
@@ -129,6 +132,27 @@ def test_enter_is_read_and_answered(clock, line, screen, terminal):
     assert watch.waits_for()[0] == (fd,)
 
 
+def test_what_is_typed_ahead_is_left_alone(clock, line, screen, terminal):
+    watch = watching(clock, line)
+    fd = terminal.stdin.fileno()
+    os.write(terminal.keyboard, b"ls\n")
+    watch.called([fd], asked=False)
+    assert screen.getvalue() == b""
+    assert watch.waits_for() == ((), FIRST_AFTER)
+    assert os.read(fd, 100) == b"ls\n"
+    assert watch.waits_for() == ((fd,), FIRST_AFTER)
+
+
+def test_a_terminal_that_cannot_say_what_was_typed(clock, line, screen, terminal, monkeypatch):
+    watch = watching(clock, line)
+
+    def fail(*arguments):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(fcntl, "ioctl", fail)
+    assert watch.waits_for() == ((terminal.stdin.fileno(),), FIRST_AFTER)
+
+
 def test_the_end_of_the_input_is_the_end_of_it(clock, line, screen, terminal):
     watch = watching(clock, line)
     os.write(terminal.keyboard, b"\x04")
@@ -143,7 +167,7 @@ def test_reading_that_fails(clock, line, monkeypatch, terminal, ours):
     watch = watching(clock, line)
     fd = terminal.stdin.fileno()
     answers = [True, ours, True]
-    monkeypatch.setattr(module, "_is_ours", lambda: answers.pop(0))
+    monkeypatch.setattr(module, "_may_read", lambda: answers.pop(0))
 
     def fail(descriptor, count):
         raise OSError(5, "Input/output error")
@@ -156,7 +180,7 @@ def test_reading_that_fails(clock, line, monkeypatch, terminal, ours):
 
 def test_a_terminal_that_is_not_ours_is_not_read(clock, line, screen, monkeypatch, terminal):
     watch = watching(clock, line)
-    monkeypatch.setattr(module, "_is_ours", lambda: False)
+    monkeypatch.setattr(module, "_may_read", lambda: False)
     assert watch.waits_for() == ((), FIRST_AFTER)
     watch.called([terminal.stdin.fileno()], asked=False)  # it changed in this moment
     assert screen.getvalue() == b""
@@ -204,6 +228,8 @@ def test_signals_are_as_before_in_the_end(clock, line, terminal):
         assert signal.getsignal(signal.SIGTTIN) is signal.SIG_IGN
         assert signal.getsignal(signal.SIGUSR1) not in before
         watch.check()
+        watch.over()
+        os.kill(os.getpid(), signal.SIGUSR1)
     assert [signal.getsignal(number) for number in numbers] == before
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     try:
