@@ -38,7 +38,7 @@ _WIDTH_OF_A_LOG = 200  # columns of a report that goes to no terminal
 
 
 class Watching:
-    """While in the `with` block, whoever looks on is told where `run` stands, and reading that goes on is noticed.
+    """While in the `with` block, whoever looks on is told where `run` stands. Also what `StdoutWatch` is.
 
     `line` is None when none can be shown. With `enter`, a line from the terminal asks for a report; not when somebody
     else reads from it.

@@ -126,6 +126,8 @@ class StatusLine:
         """Show the line again: all output so far was whole lines, and has been passed on. If it may not be on the
         screen yet, that is left to the next drawing."""
         with self._lock:
+            if not self._aside:
+                return
             self._aside = False
             if at_once:
                 self._put(self._drawn)

@@ -88,6 +88,18 @@ def test_the_reader_of_a_pipe_gets_time_to_write(screen, line, clock):
     assert screen.getvalue() == ERASE + b"status" + ERASE + b"one\n" + ERASE + b"now"
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+def test_passing_nothing_on_leaves_the_line_where_it_is(screen, line, terminal):
+    out = beside(screen, line, terminal)
+    line.draw("status")
+    out.write(b"")
+    out.flush()
+    assert line.shown
+    assert screen.getvalue() == ERASE + b"status"
+    out.write(b"one\n")
+    assert screen.getvalue() == ERASE + b"status" + ERASE + b"one\n"
+
+
 def test_what_is_said_stands_above_the_line(screen, line):
     assert line.say("no line yet\n")
     line.draw("status")
