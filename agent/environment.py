@@ -44,8 +44,11 @@ def account(name: str | None = None) -> Account:
     return Account(entry.pw_name, entry.pw_dir, entry.pw_shell or "/bin/sh")
 
 
-def clean_environment(who: Account, *, host: str, run: str, extra: Mapping[str, str]) -> dict[str, str]:
-    """Return the whole environment of a command. `extra` are the controller's additions, which win."""
+def clean_environment(
+    who: Account, *, host: str, run: str, extra: Mapping[str, str], terminal: str | None = None
+) -> dict[str, str]:
+    """Return the whole environment of a command. `extra` are the controller's additions, which win; `terminal` is the
+    kind of terminal that it has (TERM), if any."""
     return {
         "PATH": _PATH,
         "HOME": who.home,
@@ -55,5 +58,6 @@ def clean_environment(who: Account, *, host: str, run: str, extra: Mapping[str, 
         "LANG": os.environ.get("LANG") or "C.UTF-8",
         "FLEET_HOST": host,
         "FLEET_RUN": run,
+        **({} if terminal is None else {"TERM": terminal}),
         **extra,
     }

@@ -1,4 +1,4 @@
-"""One command of one session: its pipes, its limits and its end, as messages on the session's link.
+"""One command of one session: its pipes or its terminal, its limits and its end, as messages on the session's link.
 
 The session's thread polls; this object says on what, and is told what happened. The result is there when the shell
 exits, not when its pipes close: `nginx &` must not hang a run for ever. What was in the pipes at that moment is always
@@ -7,6 +7,7 @@ delivered; what a process left behind writes later is waited for only for a mome
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import struct
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from agent.runner import Job, Outcome
+from agent.terminal import HOLDS
 from agent.wire import messages as m
 from agent.wire.constants import MAX_DATA_PAYLOAD
 from agent.wire.link import Link
@@ -34,14 +36,14 @@ _KILL_LIMIT = 10.0
 
 @dataclass(slots=True)
 class _Output:
-    """One of the command's output pipes."""
+    """One of the command's output pipes; the first may be its terminal."""
 
     fd: int
     stream: m.Stream
     message: Callable[[bytes | memoryview], m.Stdout | m.Stderr]
     sent: int = 0
     held_back: int = 0
-    owed: int = 0  # bytes that were in the pipe when the shell exited
+    owed: int = 0  # bytes that were in the pipe when the shell exited; of a terminal, that may have been
     open: bool = True
 
 
@@ -79,7 +81,11 @@ class Execution:
 
     def writable(self) -> list[int]:
         """Return the descriptors to poll for room."""
-        return [self._job.stdin] if self._input and self._job.stdin is not None else []
+        if not self._input or self._job.stdin is None:
+            return []
+        if self._run.terminal is not None and self._link.backlog:
+            return []  # nobody reads now that it was closed, and until then it would poll as ready for ever
+        return [self._job.stdin]
 
     def seconds_left(self) -> float | None:
         """Return when `advance` wants to be called at the latest, None when nothing is due."""
@@ -103,6 +109,10 @@ class Execution:
         else:
             self._input_ended = True
         self._write_input()
+
+    def resize(self, message: m.Resize) -> None:
+        """Give the command's terminal another size."""
+        self._job.resize(message.rows, message.columns)
 
     def kill(self, reason: m.Reason) -> None:
         """End the command and everything it started. The first reason stands."""
@@ -137,7 +147,7 @@ class Execution:
         if self._outcome is not None:
             self._ended = now
             for output in self._outputs:
-                output.owed = _bytes_in(output.fd) if output.open else 0
+                output.owed = self._held_by(output) if output.open else 0
         elif self._run.timeout is not None and now >= self._began + self._run.timeout:
             self.kill(m.Reason.TIMEOUT)
 
@@ -146,7 +156,12 @@ class Execution:
         try:
             data = self._read(output.fd)
         except BlockingIOError:
+            output.owed = 0
             return False
+        except OSError as problem:
+            if problem.errno != errno.EIO:
+                raise
+            data = b""  # a terminal that nobody has open any more
         if not data:
             self._end_output(output)
             return False
@@ -204,18 +219,36 @@ class Execution:
         if fd is None:
             self._input.clear()
             return
+        if self._run.terminal is not None and not self._outputs[0].open:
+            # Closed by all who had it. It would still take some, then say "not now" for ever.
+            self._take(len(self._input))
+            self._input.clear()
         try:
             while self._input:
                 count = os.write(fd, self._input)
                 del self._input[:count]
                 self._take(count)
         except BlockingIOError:
-            return
-        except BrokenPipeError:  # the command closed its input, as `head` does: the rest goes nowhere
+            if not self._hung_up:
+                return
+            self._input.clear()  # whoever hangs up does not wait until all is read that was typed
+        except OSError as problem:
+            if problem.errno not in (errno.EPIPE, errno.EIO):
+                raise
+            # The command closed its input, as `head` does, or its terminal: the rest goes nowhere.
             self._take(len(self._input))
             self._input.clear()
         if self._input_ended:
             self._job.close_stdin()
+
+    @property
+    def _hung_up(self) -> bool:
+        return self._input_ended and self._run.terminal is not None
+
+    def _held_by(self, output: _Output) -> int:
+        if self._run.terminal is not None and output.stream is m.Stream.STDOUT:
+            return HOLDS
+        return _bytes_in(output.fd)
 
     def _take(self, count: int) -> None:
         self._taken += count

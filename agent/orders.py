@@ -28,7 +28,8 @@ class Command:
     """What to start. `environment` is the whole of it; strings are bytes by `os.fsencode`, so any byte but NUL can
     be said. Without `stdin` the command reads from /dev/null. `user` is a name, None for the agent's own. A `script`
     is a program that comes as a descriptor; then `argv` is what to call it, and its arguments. With `home` the
-    directory is one that nobody asked for: where the user may not enter it, the command starts in the root."""
+    directory is one that nobody asked for: where the user may not enter it, the command starts in the root. With
+    `terminal` it leads a terminal of that size, and has no pipes."""
 
     argv: tuple[str, ...]
     environment: Mapping[str, str]
@@ -37,11 +38,14 @@ class Command:
     user: str | None = None
     script: bool = False
     home: bool = False
+    terminal: bool = False
+    rows: int = 0
+    columns: int = 0
 
     @property
     def descriptors(self) -> int:
-        """How many the command gets: (script,) (stdin,) stdout and stderr."""
-        return self.script + self.stdin + 2
+        """How many the command gets: (script,) then (stdin,) stdout and stderr, or its end of the terminal."""
+        return self.script + (1 if self.terminal else self.stdin + 2)
 
 
 @record

@@ -149,11 +149,16 @@ class Tree:
         """Return the processes that are not dead, at this moment."""
         return [pid for pid in set(descendants(os.getpid())) if (now := stat(pid)) and now.alive]
 
-    def terminate(self, grace: float) -> bool:
-        """Ask every process to end and wait at most `grace` seconds. Returns whether any is left."""
+    def terminate(self, grace: float, *, hang_up: bool = False) -> bool:
+        """Ask every process to end and wait at most `grace` seconds. Returns whether any is left.
+
+        With `hang_up` they are told that their terminal has gone: a shell that people type at ignores SIGTERM.
+        """
         end = time.monotonic() + grace
         # All are found first: a child whose parent ends at once would be missed.
         for group in set(self._groups(end)):
+            if hang_up:
+                _signal_group(group, signal.SIGHUP)
             _signal_group(group, signal.SIGTERM)
             _signal_group(group, signal.SIGCONT)  # a stopped process acts on SIGTERM only then
         while left := self.reap():

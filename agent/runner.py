@@ -21,6 +21,7 @@ from agent import cgroups, procs
 from agent.cgroups import Cgroup
 from agent.orders import Command, Ended, Kill, Outcome, Ready, Started, receive, send, send_run
 from agent.spawner import spawn_until_closed
+from agent.terminal import TerminalError, open_terminal, resize
 from agent.worker import GRACE, IDLE_LIMIT
 
 __all__ = ["GRACE", "Command", "Job", "Outcome", "Runner", "RunnerError"]
@@ -69,15 +70,27 @@ class Job:
 
     `stdout` and `stderr` are the reading ends, `stdin` the writing end (None when there is none, or when it is closed);
     all are non-blocking. They hold an EOF as soon as nobody else has them open, which may be long after the outcome.
+    With a `terminal`, `stdin` and `stdout` are both the agent's end of it (where the EOF is an EIO) and `stderr` is at
+    its end from the start.
     """
 
-    def __init__(self, runner: Runner, worker: _Worker, stdout: int, stderr: int, stdin: int | None) -> None:
+    def __init__(
+        self,
+        runner: Runner,
+        worker: _Worker,
+        stdout: int,
+        stderr: int,
+        stdin: int | None,
+        *,
+        terminal: bool = False,
+    ) -> None:
         self._runner = runner
         self._worker = worker
         self._outcome: Outcome | None = None
         self._again = False
         self._killed = False
         self._closed = False
+        self._terminal = terminal
         self.stdout = stdout
         self.stderr = stderr
         self.stdin = stdin
@@ -125,10 +138,17 @@ class Job:
         self._wake_worker()
 
     def close_stdin(self) -> None:
-        """Let the command see the end of its input."""
+        """Let the command see the end of its input; a terminal hangs up (SIGHUP), and what it held is lost."""
         if self.stdin is not None:
             os.close(self.stdin)
             self.stdin = None
+            if self._terminal:
+                os.dup2(self.stderr, self.stdout, inheritable=False)  # so that it, too, is at its end
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Give the terminal another size. Without one, or when it has hung up, nothing happens."""
+        if self._terminal and self.stdin is not None:
+            resize(self.stdin, rows, columns)
 
     def close(self) -> None:
         """Close the pipes and give the worker back. A command that still runs is killed, and nobody waits for it."""
@@ -195,9 +215,9 @@ class Runner:
         """Start a command. That it could not be started may also come later, as the outcome's `error`.
         `script` is the program of a command with `script`, open for reading; it stays the caller's.
 
-        Raises RunnerError when nothing can be started: no descriptors are left, or the spawner is gone.
+        Raises RunnerError when nothing can be started: no descriptors or terminals are left, or the spawner is gone.
         """
-        ours, theirs = _make_pipes(2 + command.stdin)
+        ours, theirs = _make_terminal(command) if command.terminal else _make_pipes(2 + command.stdin)
         try:
             worker = self._hand_over(command, theirs if script is None else [script, *theirs])
         except RunnerError:
@@ -205,8 +225,8 @@ class Runner:
             raise
         finally:
             _close(theirs)
-        stdout, stderr = ours[-2:]
-        return Job(self, worker, stdout, stderr, ours[0] if command.stdin else None)
+        *stdin, stdout, stderr = ours
+        return Job(self, worker, stdout, stderr, stdin[0] if stdin else None, terminal=command.terminal)
 
     def close(self) -> None:
         """Let the spawner and the idle workers go. What still runs is killed; its jobs learn of it as always."""
@@ -303,6 +323,24 @@ def _make_pipes(count: int) -> tuple[list[int], list[int]]:
         _close(ours + theirs)
         raise RunnerError("make pipes", os.strerror(problem.errno or 0)) from problem
     return ours, theirs
+
+
+def _make_terminal(command: Command) -> tuple[list[int], list[int]]:
+    """Return our ends of stdin, stdout and stderr, and the command's end of its terminal."""
+    ours: list[int] = []
+    try:
+        stdout, theirs = open_terminal(command.rows, command.columns)
+    except TerminalError as problem:
+        raise RunnerError("open a terminal", problem.reason) from problem
+    try:
+        # Two numbers for one terminal, so that each can be polled for what it is there for.
+        ours = [os.dup(stdout), stdout]
+        stderr, nobody = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as problem:
+        _close([*(ours or [stdout]), theirs])
+        raise RunnerError("open a terminal", os.strerror(problem.errno or 0)) from problem
+    os.close(nobody)
+    return [*ours, stderr], [theirs]
 
 
 def _enlarge(pipe: int) -> None:

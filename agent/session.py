@@ -292,6 +292,9 @@ class Session:
         elif isinstance(message, m.Stdin | m.EndOfStream):
             if self._execution is not None:  # else it crossed with our Exit
                 self._execution.feed(message)
+        elif isinstance(message, m.Resize):
+            if self._execution is not None:
+                self._execution.resize(message)
         elif isinstance(message, m.Cancel) and self._execution is not None:
             self._execution.kill(m.Reason.CANCELLED)
         elif isinstance(message, f.Push | f.Pull | f.Rollback):
@@ -362,12 +365,15 @@ class Session:
             extra = {"FLEET_SCRIPT": run.command, **run.environment}
         return Command(
             argv=argv,
-            environment=clean_environment(who, host=run.host, run=run.run, extra=extra),
+            environment=clean_environment(who, host=run.host, run=run.run, extra=extra, terminal=run.terminal),
             directory=directory,
             stdin=run.stdin,
             user=run.user,
             script=run.script,
             home=run.directory is None,
+            terminal=run.terminal is not None,
+            rows=run.rows,
+            columns=run.columns,
         )
 
     def _refuse_to_start(self, error: str, reason: m.Reason = m.Reason.EXIT) -> None:

@@ -25,6 +25,7 @@ from agent.cgroups import Cgroup
 from agent.orders import Command, Ended, Kill, Outcome, Ready, Run, Started, receive, send
 from agent.procs import Tree
 from agent.program import Program
+from agent.terminal import give_to, take_control
 
 __all__ = ["GRACE", "IDLE_LIMIT", "LaunchError", "Worker", "launch"]
 
@@ -62,25 +63,28 @@ def launch(command: Command, descriptors: tuple[int, ...]) -> int:
     try:
         if command.script:
             program, descriptors = Program(descriptors[0]), descriptors[1:]
-        *stdin, stdout, stderr = descriptors
+        stdin, stdout, stderr = _standard_streams(command, descriptors)
         identity = _identity(command.user)
-        _hand_over(descriptors, identity)
+        _hand_over(command, descriptors, identity)
         process = subprocess.Popen(
             command.argv,
             executable=program.path if program else None,
             pass_fds=(program.fd,) if program else (),
-            stdin=stdin[0] if stdin else subprocess.DEVNULL,
+            stdin=stdin,
             stdout=stdout,
             stderr=stderr,
             cwd=_directory(command, identity),
             env=command.environment,
             start_new_session=True,
+            preexec_fn=take_control if command.terminal else None,  # there is one thread
             **identity,
         )
     except OSError as problem:
         raise LaunchError(_reason(command, program, problem)) from problem
     except ValueError as problem:  # a NUL; a variable without a name; a character that no byte stands for
         raise LaunchError(f"cannot start {command.argv[0]}: {problem}") from problem
+    except subprocess.SubprocessError as problem:  # what `take_control` raises comes back as this
+        raise LaunchError(f"cannot start {command.argv[0]}: it cannot have the terminal") from problem
     finally:
         if program is not None:
             program.close()
@@ -141,7 +145,7 @@ class Worker:
         self._tell(Started(job))
         order = self._supervise()
         if order is not None:
-            return self._kill(order.grace)
+            return self._kill(order.grace, hang_up=command.terminal)
         left = len(self._tree.living()) if self._tree.reap() else 0
         return self._report(self._outcome(left=left), again=not left)
 
@@ -159,9 +163,9 @@ class Worker:
             if self._tree.status is not None:
                 return None
 
-    def _kill(self, grace: float) -> bool:
+    def _kill(self, grace: float, *, hang_up: bool) -> bool:
         left = 0
-        if self._tree.terminate(grace):
+        if self._tree.terminate(grace, hang_up=hang_up):
             # Out of our own group first: it is killed as a whole.
             if self._cgroup is not None and self._cgroup.leave():
                 self._cgroup.kill()
@@ -187,6 +191,14 @@ class Worker:
             pass  # the agent is gone; the next look at the channel says so
 
 
+def _standard_streams(command: Command, descriptors: tuple[int, ...]) -> tuple[int, int, int]:
+    if command.terminal:
+        (terminal,) = descriptors
+        return terminal, terminal, terminal
+    *stdin, stdout, stderr = descriptors
+    return stdin[0] if stdin else subprocess.DEVNULL, stdout, stderr
+
+
 def _identity(user: str | None) -> _Identity:
     if user is None:
         return {}
@@ -202,9 +214,14 @@ def _identity(user: str | None) -> _Identity:
     raise LaunchError(f"the agent is not root and cannot become {user!r}")
 
 
-def _hand_over(pipes: tuple[int, ...], identity: _Identity) -> None:
-    """Let pipes belong to their user, who could not open /dev/stdout again otherwise."""
-    for fd in pipes if identity else ():
+def _hand_over(command: Command, descriptors: tuple[int, ...], identity: _Identity) -> None:
+    """Let pipes or the terminal belong to their user, who could not open /dev/stdout or /dev/tty again otherwise."""
+    if not identity:
+        return
+    if command.terminal:
+        give_to(descriptors[0], identity["user"])
+        return
+    for fd in descriptors:
         if stat.S_ISFIFO(os.fstat(fd).st_mode):
             try:
                 os.fchown(fd, identity["user"], identity["group"])

@@ -76,3 +76,9 @@ def test_what_the_controller_adds_wins() -> None:
     result = clean_environment(account(), host="web1", run="r1", extra=extra)
     assert {name: result[name] for name in extra} == extra
     assert set(result) == {*environment.clean_environment(account(), host="", run="", extra={}), "A"}
+
+
+def test_a_command_on_a_terminal_knows_its_kind() -> None:
+    plain = clean_environment(account(), host="", run="", extra={})
+    assert clean_environment(account(), host="", run="", extra={}, terminal="xterm") == {**plain, "TERM": "xterm"}
+    assert clean_environment(account(), host="", run="", extra={"TERM": "dumb"}, terminal="xterm")["TERM"] == "dumb"

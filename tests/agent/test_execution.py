@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import select
+import termios
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from agent.execution import Execution
 from agent.runner import Outcome
+from agent.terminal import open_terminal
 from agent.wire import messages as m
 from agent.wire.connection import Connection, Role
 from agent.wire.link import Link
@@ -78,6 +80,30 @@ class Job:
                 os.close(fd)
 
 
+class TerminalJob(Job):
+    """The same on a terminal, which `out` is the command's end of."""
+
+    def __init__(self) -> None:
+        super().__init__(stdin=False)
+        for fd in (self.stdout, self.out, self.err):
+            os.close(fd)
+        self.stdout, self.out = open_terminal(24, 80)
+        self.stdin = os.dup(self.stdout)
+        self.err = -1
+        self.sizes: list[tuple[int, int]] = []
+
+    def resize(self, rows: int, columns: int) -> None:
+        self.sizes.append((rows, columns))
+
+    def close_stdin(self) -> None:
+        super().close_stdin()
+        os.dup2(self.stderr, self.stdout)
+
+    def close_output(self) -> None:
+        os.close(self.out)
+        self.out = -1
+
+
 class Wire:
     """The socket of a link, and the controller that reads it. With `room` 0 it takes nothing."""
 
@@ -110,7 +136,7 @@ class Rig:
     def __init__(self, run: m.Run) -> None:
         self.now = 50.0
         self.wire = Wire()
-        self.job = Job(stdin=run.stdin)
+        self.job = Job(stdin=run.stdin) if run.terminal is None else TerminalJob()
         agent = Connection(Role.AGENT)
         log_in(agent, self.wire.controller)
         agent.receive(self.wire.controller.send(run))
@@ -474,3 +500,108 @@ def test_input_after_it_was_closed_goes_nowhere(start: Callable[..., Rig]) -> No
     rig.execution.feed(m.Stdin(b"x"))
     assert rig.execution.writable() == []
     assert rig.wire.take() == []
+
+
+# A terminal ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def on_terminal(start: Callable[..., Rig]) -> Rig:
+    rig = start(stdin=True, terminal="xterm", rows=24, columns=80)
+    rig.advance()
+    rig.link.flush()
+    assert rig.wire.take() == [end_of(ERR, b"")]
+    return rig
+
+
+def test_the_end_of_a_terminal_is_no_error(on_terminal: Rig) -> None:
+    rig = on_terminal
+    rig.job.write(rig.job.out, b"last\n")
+    rig.job.close_output()
+    rig.end(3)
+    rig.advance()
+    assert rig.wire.take() == [m.Stdout(b"last\r\n"), end_of(OUT, b"last\r\n"), m.Exit(3)]
+
+
+def test_a_terminal_that_is_closed_takes_no_keys(on_terminal: Rig) -> None:
+    rig = on_terminal
+    rig.feed(m.Stdin(b"\r" * 100_000))
+    rig.job.close_output()
+    rig.link.queue(m.Pong())
+    rig.wire.room = 0
+    rig.link.flush()
+    assert rig.execution.writable() == [], "it would be ready for ever"
+    rig.wire.room = None
+    rig.link.flush()
+    while rig.execution.readable() != [rig.job.fileno()]:
+        rig.advance()
+    rig.wire.take()
+    rig.feed(m.Stdin(b"x" * 100_000))
+    assert rig.execution.writable() == []
+    assert sum(event.bytes for event in rig.wire.take() if isinstance(event, m.Window)) == 200_000
+
+
+def test_the_size_is_passed_on(on_terminal: Rig) -> None:
+    on_terminal.execution.resize(m.Resize(50, 132))
+    assert isinstance(on_terminal.job, TerminalJob)
+    assert on_terminal.job.sizes == [(50, 132)]
+
+
+def test_a_terminal_that_is_held_gives_what_it_had_to_a_slow_reader(on_terminal: Rig) -> None:
+    """No call tells how much there is in it; and what is left behind must not keep the command from its end."""
+    rig = on_terminal
+    rig.job.write(rig.job.out, b"x" * 6000)
+    rig.end()
+    rig.wire.room = 0
+    for _ in range(5):
+        rig.now += 10
+        rig.advance()
+        assert rig.execution.exit is None
+        rig.wire.room = 1000
+    rig.wire.room = None
+    rig.advance()
+    assert rig.execution.exit == m.Exit(0, elapsed=10.0, held=True)
+    assert b"".join(event.data for event in rig.wire.take() if isinstance(event, m.Stdout)) == b"x" * 6000
+
+
+def test_a_terminal_that_is_written_to_for_ever_has_an_end(on_terminal: Rig) -> None:
+    rig = on_terminal
+    rig.end()
+    rig.advance()
+    rig.now += LINGER
+    seen = 0
+    while rig.execution.exit is None:
+        rig.wire.room = 0
+        rig.job.write(rig.job.out, b"y" * 4000)
+        rig.advance()
+        rig.wire.room = None
+        rig.link.flush()
+        seen += 1
+        assert seen < 100
+    assert rig.execution.exit == m.Exit(0, held=True)
+
+
+def test_the_end_of_input_hangs_up_and_waits_for_nobody(on_terminal: Rig) -> None:
+    rig = on_terminal
+    attributes = termios.tcgetattr(rig.job.out)
+    attributes[3] &= ~(termios.ICANON | termios.ECHO)
+    termios.tcsetattr(rig.job.out, termios.TCSANOW, attributes)
+    rig.feed(m.Stdin(b"z" * 200_000))
+    assert rig.execution.writable() != []
+    rig.feed(end_of(m.Stream.STDIN, b"z" * 200_000))
+    assert rig.job.stdin is None
+    assert rig.execution.writable() == []
+    rig.advance()
+    rig.link.flush()
+    assert rig.wire.take() == [end_of(OUT, b"")]
+
+
+def test_a_pipe_that_fails_in_another_way_is_not_hidden(start: Callable[..., Rig]) -> None:
+    rig = start(stdin=True)
+    for fd, use in ((rig.job.stdin, rig.execution._write_input), (rig.job.stdout, rig.advance)):
+        rig.execution._input += b"x"
+        spare = os.open("/", os.O_RDONLY)
+        os.dup2(spare, fd)  # type: ignore[arg-type]
+        os.close(spare)
+        with pytest.raises(OSError, match=r"Bad file descriptor|Is a directory"):
+            use()

@@ -149,6 +149,14 @@ class Rig:
                 data[type(event)] += event.data
         return data[m.Stdout], data[m.Stderr], event
 
+    def until_line(self, line: str) -> None:
+        """Read output up to the end of a first line, which is that one."""
+        text = b""
+        while not text.endswith(b"\n"):
+            if isinstance(event := self.event(), m.Stdout):
+                text += event.data
+        assert text.decode() == f"{line}\r\n"
+
     def hello(self, **changes: Any) -> None:
         hello = m.Hello("ops", b"h" * 16, 1, bytes(32), 1, 1, 0)
         self.handshake()
@@ -427,6 +435,43 @@ def test_what_crosses_with_the_exit_means_nothing(rig: Rig) -> None:
     rig.until_exit()
     rig.send(m.Stdin(b"late"), m.Cancel(), m.Ping(3))
     assert rig.event().token == 3
+
+
+def test_terminal(rig: Rig) -> None:
+    rig.serve()
+    text = 'printf "%s " "$TERM"; stty size; read answer; echo "<$answer>"; stty size; exit 4'
+    rig.send(m.Run(text, stdin=True, terminal="vt220", rows=31, columns=99))
+    rig.until_line("vt220 31 99")
+    rig.send(m.Resize(32, 100), m.Stdin(b"yes\r"))
+    out, err, end = rig.until_exit()
+    assert out.split(b"\r\n") == [b"yes", b"<yes>", b"32 100", b""]
+    assert (err, end.code) == (b"", 4)
+    rig.send(m.Resize(1, 1), m.Ping(3))
+    assert rig.event().token == 3
+
+
+def test_the_kind_of_terminal_can_be_another(rig: Rig) -> None:
+    rig.serve()
+    rig.send(m.Run("echo $TERM", stdin=True, terminal="xterm", environment={"TERM": "dumb"}))
+    assert rig.until_exit()[0] == b"dumb\r\n"
+
+
+def test_the_end_of_input_hangs_a_terminal_up(rig: Rig) -> None:
+    rig.serve()
+    rig.send(m.Run("echo ready; sleep 1000", stdin=True, terminal="xterm"))
+    rig.until_line("ready")
+    rig.send(rig.connection.end_of(m.Stream.STDIN))
+    assert rig.until_exit()[2].signal == 1
+
+
+def test_cancel_of_a_shell_that_people_type_at(rig: Rig) -> None:
+    rig.serve()
+    rig.send(m.Run("PS1=; echo ready; exec sh -i", stdin=True, terminal="xterm"))
+    rig.until_line("ready")
+    rig.send(m.Cancel())
+    end = rig.until_exit()[2]
+    assert (end.reason, end.error) == (m.Reason.CANCELLED, None)
+    assert end.elapsed < 2.5
 
 
 def test_cancel(rig: Rig) -> None:
