@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from controller.sender import Delivery
     from controller.shell.session import Session
     from controller.stdin import Given, Input
+    from controller.terminal import LocalTerminal
 
 __all__ = ["DEFAULT_MAX_OUTPUT", "DEFAULT_PORT", "Fleet", "Run"]
 
@@ -108,6 +109,7 @@ class Fleet:
         observer: Observer | None = None,
         keep: bool = True,
         cancel: CancelToken | None = None,
+        terminal: LocalTerminal | None = None,
     ) -> Run[Result]:
         """Run a shell command, or a `script`. Iterate over what is returned: that does it.
 
@@ -115,10 +117,14 @@ class Fleet:
         it as, and `shell` the absolute path of the shell; the agent's own unless given. `timeout` (seconds) is for the
         command alone, `max_output` (bytes) for each host and stream. An `observer` is told of output as it arrives;
         with `keep` false it is not in the results. With `template`, `{host}` and the inventory's variables are filled
-        in for each host, in the command or in the script's arguments. Raises FleetError.
+        in for each host, in the command or in the script's arguments. With a `terminal` the command, on one host alone,
+        gets one of its own, and the two are joined: nothing is kept, and nobody else is told of output. Raises
+        FleetError.
         """
         fill = _filler(command, script, template)
         hosts = self.select(limit, exclude)
+        if terminal is not None and len(hosts) != 1:
+            raise FleetError("terminal", f"is for one host, and {len(hosts)} hosts match")
         run_id = new_run_id()
         requests = {
             host.name: _request(
@@ -128,10 +134,10 @@ class Fleet:
                 environment=dict(environment or {}),
                 directory=directory,
                 timeout=timeout,
-                max_output=max_output,
-                stdin=stdin is not None,
+                max_output=max_output if terminal is None else None,
                 user=user,
                 shell=shell,
+                **({"stdin": stdin is not None} if terminal is None else _terminal_fields(terminal)),
             )
             for host in hosts
         }
@@ -147,6 +153,10 @@ class Fleet:
             began = time.monotonic()
             try:
                 with Client(target, key, token, connect_timeout=self._connect_timeout) as client:
+                    if terminal is not None:
+                        from controller.interaction import interact
+
+                        return interact(client, requests[target.name], terminal, token)
                     run = client.run if delivery is None else partial(delivery.run, client)
                     return run(requests[target.name], guard, keep=keep)
             except HostError as error:
@@ -361,6 +371,11 @@ def _request(**fields: Any) -> m.Run:
         return m.Run(**fields)
     except ValueError as error:
         raise FleetError("run", str(error)) from None
+
+
+def _terminal_fields(terminal: LocalTerminal) -> dict[str, Any]:
+    rows, columns = terminal.size
+    return {"stdin": True, "terminal": terminal.kind, "rows": rows, "columns": columns}
 
 
 def _paths(source: str | os.PathLike[str] | Sequence[str] | None) -> list[str]:

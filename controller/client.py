@@ -40,7 +40,7 @@ from controller.results import Result, Status
 if TYPE_CHECKING:
     from controller.sender import Sender  # for few runs alone
 
-__all__ = ["AgentInfo", "Client", "Observer", "Pinged", "Target", "reason_of"]
+__all__ = ["AgentInfo", "Client", "Execution", "Observer", "Pinged", "Target", "reason_of"]
 
 _WOULD_BLOCK = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
 # The agent gives a command 2.5 s after SIGTERM and has the whole tree dead within 5 s; the rest is for the network.
@@ -260,7 +260,7 @@ class Client:
 
         Never raises for what happens on the host: that is in the result.
         """
-        execution = _Execution(self.target.name, request, observer, keep=keep)
+        execution = Execution(self.target.name, request, observer, keep=keep)
         length = len(request.command.encode("utf-8", "surrogateescape"))
         if length > MAX_COMMAND:
             reason = f"command too long: {length} bytes, the kernel takes at most {MAX_COMMAND}"
@@ -320,7 +320,7 @@ class Client:
         return {fd for fd, _ in poller.poll(int(timeout * 1000) + 1 if timeout else 0)}
 
 
-class _Execution:
+class Execution:
     """What has come of one command so far."""
 
     def __init__(self, host: str, request: m.Run, observer: Observer, *, keep: bool) -> None:

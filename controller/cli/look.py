@@ -29,6 +29,7 @@ class Look:
     """The options of `fleet run` about results."""
 
     tablefmt: str | None = None
+    tty: bool = False
     raw: bool = False
     stream: bool = False
     json: bool = False
@@ -59,6 +60,8 @@ class Look:
             raise FleetError(f"--quiet and {chosen[0]}", "only a table can leave hosts out")
         if self.raw and hosts != 1:
             raise FleetError("--raw", f"shows one host's bytes, and {hosts} hosts match", "try --stream or -o DIR")
+        if self.tty and self.output_dir is not None:
+            raise FleetError("--tty and --output-dir", "what a terminal shows is not kept")
         about_masks = {
             "--mask": bool(self.mask),
             "--mask-host": self.mask_host,
@@ -74,6 +77,7 @@ class Look:
     def _ways(self) -> list[str]:
         ways = {
             "--format": self.tablefmt is not None,
+            "--tty": self.tty,
             "--raw": self.raw,
             "--stream": self.stream,
             "--json": self.json,

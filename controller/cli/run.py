@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import field, replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from agent.wire.record import record
 from controller.cli import look_options as s
@@ -60,6 +60,14 @@ ReturnMaxOption = Annotated[
     bool,
     Option("-S", "--return-max", help="Exit with the largest remote exit code if every host was reached."),
 ]
+TtyOption = Annotated[
+    bool,
+    Option(
+        "--tty",
+        help="One host: give the command a terminal, joined to this one; ~. ends it.",
+        panel=_WHAT,
+    ),
+]
 TemplateOption = Annotated[
     bool,
     Option(
@@ -96,6 +104,7 @@ def run(
     env: EnvOption = None,
     chdir: ChdirOption = None,
     template: TemplateOption = False,
+    tty: TtyOption = False,
     dry_run: DryRunOption = False,
     format_: s.FormatOption = None,
     fold: s.FoldOption = False,
@@ -137,6 +146,7 @@ def run(
         return 0
     look = Look(
         tablefmt=format_,
+        tty=tty,
         raw=raw,
         stream=stream,
         json=json,
@@ -176,7 +186,21 @@ def run(
         _show_commands(request, chosen)
         return 0
     look.check(len(chosen))
+    if tty:
+        from controller.cli.tty import open_terminal
+
+        _refuse_beside_tty(script, stdin, max_output)
+        return open_terminal(targets.fleet(known, settings), targets, request, what="--tty", return_own=return_max)
     return carry_out(targets.fleet(known, settings), targets, request, look, return_max=return_max)
+
+
+def _refuse_beside_tty(script: str | None, stdin: str | None, max_output: int | None) -> None:
+    if script is not None:
+        raise FleetError("--tty and --script", "a script gets no terminal", "push it, then run it with --tty")
+    if stdin is not None:
+        raise FleetError("--tty and --stdin", "the input of a terminal is what is typed at it")
+    if max_output is not None:
+        raise FleetError("--tty and --max-output", "what a terminal shows is not kept")
 
 
 @record
@@ -259,26 +283,9 @@ def carry_out(
     from controller.tails import Tails
 
     line = look.status_line()
-    limit, exclude = targets.limit or (), targets.exclude or ()
-    sink = Tails(look.sink(line, lambda: [host.name for host in fleet.select(limit, exclude)]))
+    sink = Tails(look.sink(line, lambda: [host.name for host in targets.select(fleet.inventory)]))
     token = cancel or CancelToken()
-    going = fleet.run(
-        None if request.script is not None else request.command,
-        script=request.script,
-        stdin=request.stdin,
-        user=request.user,
-        shell=request.shell,
-        limit=limit,
-        exclude=exclude,
-        timeout=request.timeout,
-        environment=request.environment,
-        directory=request.directory,
-        template=request.template,
-        max_output=request.max_output,
-        observer=sink,
-        keep=sink.keeps,
-        cancel=token,
-    )
+    going = begin(fleet, targets, request, observer=sink, keep=sink.keeps, cancel=token)
     failures: list[OutputError | InputError] = []
     watching = Watching(going, sink, token, line, enter=not look.raw and request.stdin is None)
     with Interrupts(token, hurry=cancel is None, last=watching.abandon) as interrupts, watching as watch:
@@ -302,6 +309,25 @@ def carry_out(
         silence(sys.stdout.buffer)  # the interpreter would try once more at exit, and complain in its own words
         raise FleetError("output", str(failure), exit_code=code or EXIT_CUT_OFF)
     return code
+
+
+def begin(fleet: Fleet, targets: o.Targets, request: Request, **more: Any) -> Run[Result]:
+    """Return the run of a request on the hosts that `targets` mean; `more` are further arguments of `Fleet.run`."""
+    return fleet.run(
+        None if request.script is not None else request.command,
+        script=request.script,
+        stdin=request.stdin,
+        user=request.user,
+        shell=request.shell,
+        limit=targets.limit or (),
+        exclude=targets.exclude or (),
+        timeout=request.timeout,
+        environment=request.environment,
+        directory=request.directory,
+        template=request.template,
+        max_output=request.max_output,
+        **more,
+    )
 
 
 def _finish(sink: Sink, going: Run[Result], code: int) -> None:

@@ -598,8 +598,7 @@ def test_the_end_of_input_hangs_up_and_waits_for_nobody(on_terminal: Rig) -> Non
 
 def test_a_pipe_that_fails_in_another_way_is_not_hidden(start: Callable[..., Rig]) -> None:
     rig = start(stdin=True)
-    for fd, use in ((rig.job.stdin, rig.execution._write_input), (rig.job.stdout, rig.advance)):
-        rig.execution._input += b"x"
+    for fd, use in ((rig.job.stdout, rig.advance), (rig.job.stdin, lambda: rig.feed(m.Stdin(b"x")))):
         spare = os.open("/", os.O_RDONLY)
         os.dup2(spare, fd)  # type: ignore[arg-type]
         os.close(spare)

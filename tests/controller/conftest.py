@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import select
 import socket
 import ssl
 import struct
+import termios
 import threading
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -19,6 +22,7 @@ from controller.cancel import CancelToken
 from controller.client import Client, Target
 from controller.keyfile import ControllerKey
 from controller.registry import Identity
+from controller.terminal import LocalTerminal
 
 PATIENCE = 30.0  # seconds; reached only by a test that fails
 KEY = ControllerKey("ops", bytes(range(32)))
@@ -181,3 +185,60 @@ def key() -> ControllerKey:
 @pytest.fixture
 def identity() -> Identity:
     return IDENTITY
+
+
+class Here:
+    """A terminal whose user is the test: `user` is where it types and reads."""
+
+    def __init__(self) -> None:
+        self.user, self.stdin = os.openpty()
+        self.stdout = os.dup(self.stdin)
+        os.set_blocking(self.user, False)
+        self.modes = termios.tcgetattr(self.stdin)
+        self.local = LocalTerminal(self.stdin, self.stdout, self.stdout)
+
+    @property
+    def is_raw(self) -> bool:
+        modes = termios.tcgetattr(self.stdin)
+        return modes != self.modes and not modes[3] & (termios.ICANON | termios.ECHO | termios.ISIG)
+
+    @property
+    def is_in_order(self) -> bool:
+        return termios.tcgetattr(self.stdin) == self.modes
+
+    def shown(self) -> bytes:
+        try:
+            return os.read(self.user, 65536)
+        except BlockingIOError:
+            return b""
+
+    def until(self, text: bytes) -> bytes:
+        """Wait until this has been shown; return all that was since the last time."""
+        seen = b""
+        while text not in seen:
+            seen += self.some()
+        return seen
+
+    def some(self) -> bytes:
+        """Wait until something has been shown, and return it."""
+        assert select.select([self.user], [], [], PATIENCE)[0], "nothing is shown"
+        return os.read(self.user, 65536)
+
+    def type(self, keys: bytes) -> None:
+        assert os.write(self.user, keys) == len(keys)
+
+    def hang_up(self) -> None:
+        os.close(self.user)
+        self.user = -1
+
+    def release(self) -> None:
+        for fd in (self.user, self.stdin, self.stdout):
+            if fd >= 0:
+                os.close(fd)
+
+
+@pytest.fixture
+def here() -> Iterator[Here]:
+    here = Here()
+    yield here
+    here.release()

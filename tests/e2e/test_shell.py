@@ -328,7 +328,6 @@ def test_a_missing_source(script):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["web1"], "fleet: usage: unexpected argument 'web1'\nhint: for some hosts alone: fleet shell -l web1\n"),
         (["-i", "-"], "fleet: --inventory: '-' takes standard input, and commands come from there\n"),
         (["-t", "0"], "fleet: --timeout: 0 is not more than 0 and at most 31536000 seconds\n"),
         (["--color", "no"], "fleet: --color: 'no' is not one of auto, always, never\n"),
