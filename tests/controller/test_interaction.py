@@ -43,6 +43,13 @@ def hold(fake, here, cancel):
     return hold
 
 
+def greet(talk, here):
+    """Let the command begin, and wait until the terminal here is raw: before that, keys mean other things."""
+    talk.run()
+    talk.send(m.Stdout(b"$ "))
+    here.until(b"$ ")
+
+
 def test_keys_go_there_and_output_comes_here(hold, here):
     def script(talk):
         request = talk.run()
@@ -112,9 +119,7 @@ def resize(here, rows, columns):
 
 def test_another_size_is_told_when_a_signal_wakes_us(hold, here):
     def script(talk):
-        talk.run()
-        talk.send(m.Stdout(b"$ "))
-        here.until(b"$ ")
+        greet(talk, here)
         resize(here, 40, 132)
         os.kill(os.getpid(), signal.SIGWINCH)
         assert talk.receive() == m.Resize(40, 132)
@@ -138,7 +143,7 @@ def test_a_size_that_changed_before_the_command_began(hold, here):
 
 def test_the_way_out(hold, here):
     def script(talk):
-        talk.run()
+        greet(talk, here)
         here.type(b"ls\r~.")
         talk.until_closed()
 
@@ -150,9 +155,7 @@ def test_the_way_out_is_there_when_the_host_takes_nothing(hold, here, monkeypatc
     monkeypatch.setattr(module, "_MOST_KEYS", 64)
 
     def script(talk):
-        talk.run()
-        talk.send(m.Stdout(b"$ "))
-        here.until(b"$ ")
+        greet(talk, here)
         left = STDIN_WINDOW
         while left:  # the window is used up, and no Window comes
             here.type(b"x" * min(left, 2000))
@@ -168,9 +171,7 @@ def test_the_way_out_is_there_when_the_host_takes_nothing(hold, here, monkeypatc
 
 def test_keys_wait_for_room_and_go_then(hold, here):
     def script(talk):
-        talk.run()
-        talk.send(m.Stdout(b"$ "))
-        here.until(b"$ ")
+        greet(talk, here)
         left = STDIN_WINDOW
         while left:
             here.type(b"x" * min(left, 2000))
@@ -191,9 +192,7 @@ def test_keys_wait_for_room_and_go_then(hold, here):
 
 def test_the_help_is_shown_here_alone(hold, here):
     def script(talk):
-        talk.run()
-        talk.send(m.Stdout(b"$ "))
-        here.until(b"$ ")
+        greet(talk, here)
         here.type(b"~?")
         assert here.until(b"send one ~\r\n") == HELP.replace("\n", "\r\n").encode()
         here.type(b"~~\r")
@@ -264,9 +263,7 @@ def test_the_request_does_not_even_go(fake, here, cancel):
 
 def test_cancelled(hold, here, cancel):
     def script(talk):
-        talk.run()
-        talk.send(m.Stdout(b"$ "))
-        here.until(b"$ ")
+        greet(talk, here)
         cancel.set()
         assert talk.receive() == m.Cancel()
         talk.send(m.Stdout(b"Hangup\r\n"))
@@ -312,7 +309,7 @@ def test_time_is_up(hold):
 
 def test_it_hangs_up(hold, here, cancel):
     def script(talk):
-        talk.run()
+        greet(talk, here)
         here.type(b"last")
         assert talk.receive() == m.Stdin(b"last")
         here.hang_up()
@@ -327,7 +324,7 @@ def test_it_hangs_up(hold, here, cancel):
 
 def test_it_hangs_up_and_the_host_goes_on_writing(fake, here, cancel):
     def script(talk):
-        talk.run()
+        greet(talk, here)
         here.hang_up()
         talk.receive()
         talk.send(m.Stdout(b"x"))
@@ -345,7 +342,7 @@ def test_keys_that_are_gone_when_we_look(hold, here, monkeypatch):
     found = []
 
     def script(talk):
-        talk.run()
+        greet(talk, here)
         here.type(b"x")
         assert talk.receive() == m.Stdin(b"x")
         talk.exit(code=0)
@@ -359,7 +356,7 @@ def test_a_terminal_that_takes_nothing_holds_the_host_back_and_not_the_keys(hold
     data = os.urandom(100_000)
 
     def script(talk):
-        talk.run()
+        greet(talk, here)
         talk.send(m.Stdout(data))
         talk.send(m.Stdout(b"."))
         here.type(b"\x03")
