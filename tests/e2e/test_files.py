@@ -6,7 +6,6 @@ import hashlib
 import os
 import pty
 import re
-import resource
 import select
 import signal
 import stat
@@ -431,31 +430,6 @@ def test_what_is_wrong_from_python(lab: Any, there: Path, run_id: str | None) ->
 
 
 # What is in the way ---------------------------------------------------------------------------------------------------
-
-
-def test_55_two_hundred_hosts_and_one_that_cannot_write(new_lab: Any) -> None:
-    """A template makes each host's file another one, so that each push changes what the one before it left."""
-    lab = new_lab
-    assert lab.fleet("init", "--name", "ops").code == 0
-    assert lab.fleet("enroll", "tiny", "-o", "e").code == 0
-    assert lab.fleet("enroll", "--pool", "many", "-o", "e").code == 0
-    many = lab.agent(lab.folder / "e/many.enrol", lab.folder / "many")
-    tiny = lab.agent(lab.folder / "e/tiny.enrol", lab.folder / "tiny")
-    # No file of its may be longer: as on a full disk, the write fails in the middle.
-    resource.prlimit(tiny.process.pid, resource.RLIMIT_FSIZE, (100_000, 100_000))
-    lab.inventory.write_text(
-        f"tiny fleet_port={tiny.port}\nn[001:199] fleet_port={many.port} fleet_pool=many\n"
-        "[all:vars]\nfleet_host=127.0.0.1\n"
-    )
-    (lab.folder / "there").mkdir()
-    (lab.folder / "conf").write_text("{host}\n" + "x" * 200_000)
-    done = lab.fleet("push", "--template", "conf", f"{lab.folder}/there/", "-q")
-    assert done.code == 5, done.err
-    assert done.err == "199 changed, 1 failed of 200 hosts in 0.00s\n"
-    rows = columns(done.out)
-    assert rows[1][:2] == ["tiny", "failed"]
-    assert f"[error: {lab.folder}/there/conf: cannot write the new file: file too large]" in done.out
-    assert os.listdir(lab.folder / "there") == ["conf"]
 
 
 def test_a_read_only_folder(web1: Callable[..., Any], source: Path) -> None:

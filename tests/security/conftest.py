@@ -218,10 +218,12 @@ class Agents:
         stderr: Any = subprocess.PIPE,
         port: int = 0,
         prepare: str = "",
+        folder: Path | None = None,
     ) -> Agent:
-        """Start an agent and wait until it is ready. `prepare` is code that its process runs before all else."""
+        """Start an agent and wait until it is ready. `prepare` is code that its process runs before all else; `folder`
+        is that of an agent with the same keys that is dead."""
         keys = keys or Keys()
-        folder = self._make_folder(keys, settings, ordinary_user)
+        folder = folder or self._make_folder(keys, settings, ordinary_user)
         arguments = ["serve", "--dir", str(folder / "agent"), "--listen", f"127.0.0.1:{port}"]
         if ordinary_user and os.geteuid() == 0:
             prepare += _AS_ORDINARY_USER
