@@ -33,7 +33,7 @@ from agent.runner import Runner
 from agent.session import Login, LoginError, LoginTimeoutError, Services, Session, StoppingError
 from agent.signals import Signals
 from agent.tls import server_context
-from agent.wire.errors import ProtocolError
+from agent.wire.errors import ConnectionEndedError, ProtocolError
 from agent.wire.handshake import AuthenticationError, ManInTheMiddleError, Verifier
 from agent.wire.link import LinkError
 from agent.wire.record import record
@@ -389,10 +389,10 @@ def _serve_requests(session: Session, where: str) -> None:
         session.serve()
     except StoppingError:
         log.debug("%s: ended, the agent stops", where)
+    except (OSError, LinkError, ConnectionEndedError) as error:
+        log.info("lost the connection to %s: %s", where, error)
     except ProtocolError as error:
         log.warning("%s broke the protocol: %s", where, error)
-    except (OSError, LinkError) as error:
-        log.info("lost the connection to %s: %s", where, error)
 
 
 def _listen(listen: Listen) -> socket.socket:

@@ -15,26 +15,31 @@ from agent.tree.digests import Digests
 from agent.tree.entries import Listing
 from agent.tree.options import SenderOptions
 from agent.tree.paths import Links
+from agent.tree.sender import Listed
 from agent.wire import file_messages as f
 from agent.wire.file_messages import TOP
 from agent.wire.record import record
 from controller import transfer
 from controller.cancel import CancelToken
 from controller.client import Client, Target
-from controller.differences import Differences
+from controller.differences import Content, Differences
 from controller.errors import CancelledError, FleetError, HostError
 from controller.landing import Landing, Limits
 from controller.ledger import DiffMaker, Ledger
 from controller.meter import Meter, Unwatched, Watcher
 from controller.results import Result, Status, Tally
 from controller.runs import Plan, Run, new_run_id
-from controller.sources import Filler, look_at, opened, read_templates, reader
+from controller.sources import look_at, opened, reader
+from controller.templates import Filled, read_templates
 from inventory import Host
 
 if TYPE_CHECKING:
     from controller.keyfile import ControllerKey
 
 __all__ = ["Going", "PullOptions", "PushOptions", "plan_pull", "plan_push", "plan_rollback"]
+
+
+Reader = Callable[[str], Content | None]
 
 
 @record
@@ -106,16 +111,19 @@ def plan_push(going: Going, sources: Sequence[str], destination: str, options: P
     differences = Differences()
 
     sending = SenderOptions(follow=options.follow, exclude=tuple(options.exclude), check=options.check)
-    filler = Filler(templates)
     digests = Digests()
 
+    def send(target: Target, meter: Meter, client: Client, listing: Listed, read: Reader) -> Result:
+        maker = DiffMaker(differences, target.name, read) if options.diff else None
+        ledger = Ledger(target.name, meter, keep=going.keep, differences=maker)
+        return transfer.push(client, requests[target.name], listing, ledger, meter, going.timeout, digests)
+
     def work(target: Target, meter: Meter, client: Client) -> Result:
-        place = filler.opened(by_name[target.name]) if templates else opened(found)
-        with place as (listed, local):
-            maker = DiffMaker(differences, target.name, reader(local)) if options.diff else None
-            ledger = Ledger(target.name, meter, keep=going.keep, differences=maker)
-            listing = Listing(iter(listed), sending, Links.ALWAYS)
-            return transfer.push(client, requests[target.name], listing, ledger, meter, going.timeout, digests)
+        if templates:
+            filled = Filled(templates, by_name[target.name], sending)
+            return send(target, meter, client, filled, filled.content)
+        with opened(found) as listed:
+            return send(target, meter, client, Listing(iter(listed), sending, Links.ALWAYS), reader(found))
 
     return _run(going, run_id, shlex.join(["push", *sources, destination]), work)
 

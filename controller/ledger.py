@@ -162,9 +162,9 @@ class Ledger(SenderWatcher):
         touched = self._numbers[FileStatus.CHANGED] + self._numbers[FileStatus.DELETED]
         return self._result(Status.CHANGED if touched else Status.UNCHANGED, None, note)
 
-    def failure(self, status: Status, reason: str) -> Result:
+    def failure(self, status: Status, reason: str, *, note: str | None = None) -> Result:
         """Return the result of a transfer that did not."""
-        return self._result(status, reason, None)
+        return self._result(status, reason, note)
 
     def _result(self, status: Status, error: str | None, note: str | None) -> Result:
         return Result(

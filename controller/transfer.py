@@ -6,17 +6,15 @@ it can end. Whatever happens on the host, or to the connection, is a result and 
 
 from __future__ import annotations
 
-import ssl
 import time
 from typing import Protocol
 
 from agent.tree.digests import Digests
-from agent.tree.entries import Listing
-from agent.tree.sender import Sender
+from agent.tree.sender import Listed, Sender
 from agent.wire import file_messages as f
 from agent.wire import messages as m
 from agent.wire.connection import Closed
-from agent.wire.errors import LocalProtocolError, ProtocolError, RemoteProtocolError
+from agent.wire.errors import ConnectionEndedError, LocalProtocolError, ProtocolError, RemoteProtocolError
 from agent.wire.link import LinkError
 from controller.client import Client, reason_of
 from controller.errors import BrokenError, HostError
@@ -28,6 +26,8 @@ from controller.results import Result, Status
 
 __all__ = ["Part", "converse", "pull", "push", "rollback"]
 
+_CLOSED = "the agent closed it before the end of the transfer"
+_GOES_ON = "the same command again goes on where this one stopped"
 _STATUS_OF_CODE = {"denied": Status.DENIED, "failed": Status.FAILED}
 
 
@@ -59,7 +59,7 @@ class _EndedError(HostError):
 def push(
     client: Client,
     request: f.Push,
-    listing: Listing,
+    listing: Listed,
     ledger: Ledger,
     meter: Meter,
     timeout: float | None,
@@ -133,11 +133,12 @@ def converse(client: Client, request: m.Message, part: Part, ledger: Ledger, tim
         return ledger.failure(error.status, error.reason)
     except LocalProtocolError as error:  # more text than a message has room for
         return ledger.failure(Status.FAILED, f"cannot be sent: {error}")
+    except (OSError, LinkError, ConnectionEndedError) as error:
+        reason = _CLOSED if isinstance(error, ConnectionEndedError) else reason_of(error)
+        note = None if isinstance(request, f.Rollback) else _GOES_ON
+        return ledger.failure(Status.BROKEN, f"the connection was lost: {reason}", note=note)
     except ProtocolError as error:
         return ledger.failure(Status.BROKEN, f"the agent broke the protocol: {error}")
-    except (OSError, LinkError) as error:
-        reason = reason_of(error) if isinstance(error, ssl.SSLError) else str(error)
-        return ledger.failure(Status.BROKEN, f"the connection was lost: {reason}")
     finally:
         part.close()
 
@@ -176,7 +177,7 @@ def _hear_why(client: Client) -> None:
 
 def _take(part: Part | None, message: m.Message | Closed) -> None:
     if isinstance(message, Closed):
-        raise BrokenError("the agent closed the connection before the end of the transfer")
+        raise ConnectionEndedError(_CLOSED)
     if isinstance(message, m.Goodbye):
         raise BrokenError(f"the agent ended the connection: {message.text}")
     if isinstance(message, m.Error):

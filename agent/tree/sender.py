@@ -17,22 +17,39 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 from agent.tree.content import PAGE, PIECE, Content
 from agent.tree.digests import Digests, State
-from agent.tree.entries import Item, Listing
+from agent.tree.entries import Item
 from agent.tree.errors import FileError
+from agent.tree.options import SenderOptions
 from agent.wire import file_messages as f
 from agent.wire import messages as m
 from agent.wire.constants import MAX_BATCH_ENTRIES, MAX_BATCHES
 from agent.wire.errors import RemoteProtocolError
 from agent.wire.file_messages import Entry, Kind, Outcome, Want
 
-__all__ = ["Sender", "SenderWatcher"]
+__all__ = ["Listed", "Sender", "SenderWatcher"]
 
 _BATCH_BYTES = 192 * 1024  # of JSON, about
 _STEP_BYTES = PIECE  # of content, then the driver's turn
 _SAME_AT_ONCE = 256
+
+
+class Listed(Protocol):
+    """What is to be sent: a `Listing`, or what is made for a transfer."""
+
+    options: SenderOptions
+
+    def items(self) -> Iterator[Item]:
+        """Yield all items, once."""
+
+    def open(self, item: Item) -> int:
+        """Open the content of a file for reading; the descriptor is the caller's. Raises FileError."""
+
+    def close(self) -> None:
+        """Give back what `open` kept."""
 
 
 class SenderWatcher:
@@ -67,7 +84,7 @@ class Sender:
 
     def __init__(
         self,
-        listing: Listing,
+        listing: Listed,
         send: Callable[[m.Message], None],
         watcher: SenderWatcher,
         digests: Digests | None = None,

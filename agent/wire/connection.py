@@ -28,7 +28,7 @@ from agent.wire.codec import (
     encode_payload,
 )
 from agent.wire.direct import DirectPayload
-from agent.wire.errors import LocalProtocolError, RemoteProtocolError
+from agent.wire.errors import ConnectionEndedError, LocalProtocolError, RemoteProtocolError
 from agent.wire.frames import encode_prefixed, frame_header, read_frame, read_prefixed
 from agent.wire.record import record
 from agent.wire.streams import Streams
@@ -238,7 +238,7 @@ class Connection:
     def next_event(self) -> m.Message | NeedData | Closed:
         """Return the next message, NEED_DATA when it is not all there, or Closed at the peer's orderly end.
 
-        The end of input anywhere else (inside a message, in the login, in a command) is a RemoteProtocolError.
+        The end of input anywhere else (inside a message, in the login, in a command) is a ConnectionEndedError.
         """
         if self.state is State.CLOSED:
             return Closed()
@@ -253,9 +253,9 @@ class Connection:
             return NEED_DATA
         state, self.state = self.state, State.CLOSED
         if self._buffer or self._direct.open:
-            raise RemoteProtocolError("the connection ended inside a message")
+            raise ConnectionEndedError("the connection ended inside a message")
         if state is not State.READY:
-            raise RemoteProtocolError(f"the connection ended in state {state.value}")
+            raise ConnectionEndedError(f"the connection ended in state {state.value}")
         return Closed()
 
     def send(self, message: m.Message) -> bytes:

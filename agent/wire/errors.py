@@ -1,11 +1,11 @@
-"""Whose fault it was, as two classes.
+"""Whose fault it was, as two classes, and one that says that it may be nobody's.
 
 Anything else that escapes from `agent.wire` is a bug, and the mutation tests say so.
 """
 
 from __future__ import annotations
 
-__all__ = ["LocalProtocolError", "ProtocolError", "RemoteProtocolError"]
+__all__ = ["ConnectionEndedError", "LocalProtocolError", "ProtocolError", "RemoteProtocolError"]
 
 
 class ProtocolError(Exception):
@@ -25,3 +25,7 @@ class LocalProtocolError(ProtocolError):
 
 class RemoteProtocolError(ProtocolError):
     """The peer sent what the protocol does not allow. The connection is of no further use."""
+
+
+class ConnectionEndedError(RemoteProtocolError):
+    """The peer's bytes are at their end where more must come. Seldom its fault: it died, or somebody cut the line."""

@@ -177,7 +177,7 @@ class Lab:
         sending = SenderOptions(check=options.get("check", False))
 
         def begin(client: Client, ledger: Ledger) -> Result:
-            with opened(found) as (sources, _):
+            with opened(found) as sources:
                 listing = Listing(iter(sources), sending, Links.ALWAYS)
                 request = f.Push(str(self.far) + "/", **options)
                 return transfer.push(client, request, listing, ledger, self.meter, timeout)
@@ -452,9 +452,9 @@ def test_an_agent_that_leaves(lab: Lab) -> None:
     result = lab.push(lab.near / "file", script=leave)
     assert result.status is Status.BROKEN
     # Whether the end is seen in reading or in writing is a matter of luck.
-    lost = ("the agent broke the protocol: the connection ended in state pushing", "the connection was lost: ")
-    assert result.error is not None
-    assert result.error.startswith(lost)
+    ways = ("the agent closed it before the end of the transfer", "broken pipe", "connection reset by peer")
+    assert result.error in [f"the connection was lost: {way}" for way in ways]
+    assert result.note == "the same command again goes on where this one stopped"
 
 
 class Writer:
@@ -483,7 +483,7 @@ class Writer:
     [
         (m.Goodbye("stopping", "the agent stops"), Status.BROKEN, "the agent ended the connection: the agent stops"),
         (m.Error("denied", "may not be pushed to: /"), Status.DENIED, "may not be pushed to: /"),
-        (m.Ping(), Status.BROKEN, "the connection was lost: [Errno 32] Broken pipe"),
+        (m.Ping(), Status.BROKEN, "the connection was lost: broken pipe"),
     ],
 )
 def test_what_the_agent_said_is_heard_when_it_does_not_listen(

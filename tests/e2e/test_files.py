@@ -301,6 +301,25 @@ def test_template(lab: Any, web1: Callable[..., Any], tmp_path: Path, there: Pat
     assert (there / "conf").read_text() == "name web1; { groups good,web }\n"
 
 
+def test_filled_in_files_are_never_on_the_disk(
+    lab: Any, end: Callable[..., Any], post: Any, tmp_path: Path, there: Path
+) -> None:
+    """They may hold passwords, and who is killed clears nothing up."""
+    conf, folder = tmp_path / "conf", tmp_path / "tmp"
+    conf.write_text("secret of {host}\n")
+    folder.mkdir()
+    process = lab.start(
+        *("push", "--template", str(conf), f"{there}/", "-l", "web1"),
+        *("--validate", f"cat %s >{post}; sleep 60"),
+        env={"TMPDIR": str(folder)},
+    )
+    assert post.line() == "secret of web1"
+    assert os.listdir(folder) == []
+    process.kill()
+    end(process)
+    assert os.listdir(folder) == []
+
+
 def test_a_template_without_a_value_changes_no_host(lab: Any, tmp_path: Path, there: Path) -> None:
     conf = tmp_path / "conf"
     conf.write_text("{no_such_variable}\n")

@@ -5,6 +5,7 @@ The agent here speaks the login and then sends frames made by hand, so that its 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -190,12 +191,25 @@ def many_batches(evil: Evil) -> None:
         evil.entries(file(), last=False)
 
 
-def hang_up_in_the_middle(evil: Evil) -> None:
+def begin_a_long_one(evil: Evil) -> None:
     evil.entries(file(size=1_000_000))
     assert isinstance(evil.answer(), f.Wants)
     evil.say(f.Open, index=0, size=1_000_000)
     evil.frame(f.Data, bytes(200_000))
+
+
+def hang_up_in_the_middle(evil: Evil) -> None:
+    begin_a_long_one(evil)
     evil.peer.tls.shutdown(2)
+
+
+def say_goodbye_in_the_middle(evil: Evil) -> None:
+    """End TLS as it should be ended: on that level all is well."""
+    begin_a_long_one(evil)
+    evil.peer.tls.setblocking(False)
+    with contextlib.suppress(ssl.SSLError):
+        evil.peer.tls.unwrap()
+    evil.peer.tls.setblocking(True)
 
 
 B, F, C, U = Status.BROKEN, Status.FAILED, Status.CHANGED, Status.UNCHANGED
@@ -321,7 +335,14 @@ CASES = [
         BROKE + "frame of 4294967295 bytes, expected",
     ),
     Case("silence", silent, Status.TIMEOUT, "cut off after 0.1 s", timeout=0.1),
-    Case("a cut", hang_up_in_the_middle, B, "", (".motd.fleet-part",)),
+    Case("a cut", hang_up_in_the_middle, B, "the connection was lost: ", (".motd.fleet-part",)),
+    Case(
+        "an orderly end of TLS",
+        say_goodbye_in_the_middle,
+        B,
+        "the connection was lost: the agent closed it before the end of the transfer",
+        (".motd.fleet-part",),
+    ),
 ]
 
 
