@@ -115,7 +115,7 @@ def plan_push(going: Going, sources: Sequence[str], destination: str, options: P
 
     def send(target: Target, meter: Meter, client: Client, listing: Listed, read: Reader) -> Result:
         maker = DiffMaker(differences, target.name, read) if options.diff else None
-        ledger = Ledger(target.name, meter, keep=going.keep, differences=maker)
+        ledger = Ledger(target.name, meter, keep=going.keep, changes=options.check, differences=maker)
         return transfer.push(client, requests[target.name], listing, ledger, meter, going.timeout, digests)
 
     def work(target: Target, meter: Meter, client: Client) -> Result:

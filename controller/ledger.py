@@ -79,12 +79,17 @@ class DiffMaker:
 
 
 class Ledger(SenderWatcher):
-    """Notes outcomes. `meter` is counted up; with `keep` every file is in the result."""
+    """Notes outcomes, and counts `meter` up. With `keep` all files are in the result, with `changes` what changed."""
 
-    def __init__(self, host: str, meter: Meter, *, keep: bool, differences: DiffMaker | None = None) -> None:
+    def __init__(
+        self, host: str, meter: Meter, *, keep: bool, changes: bool = False, differences: DiffMaker | None = None
+    ) -> None:
         self._host = host
         self._meter = meter
         self._keep = keep
+        self._interesting = {FileStatus.FAILED, FileStatus.SKIPPED}
+        if changes:
+            self._interesting |= {FileStatus.CHANGED, FileStatus.DELETED}
         self._differences = differences
         self._started = time.time()
         self._began = time.monotonic()
@@ -149,7 +154,7 @@ class Ledger(SenderWatcher):
             self._sha256 = file.sha256
         if status is FileStatus.FAILED and self._first_failure is None:
             self._first_failure = f"{file.path}: {file.error}"
-        of_interest = status in (FileStatus.FAILED, FileStatus.SKIPPED) or bool(file.note or file.diff)
+        of_interest = status in self._interesting or bool(file.note or file.diff)
         if len(self._files) < (_MOST_KEPT if self._keep else _MOST_OF_INTEREST * of_interest):
             self._files.append(file)
 

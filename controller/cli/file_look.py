@@ -11,7 +11,7 @@ from agent.wire.record import record
 from controller.cli import options as o
 from controller.cli.look import writers
 from controller.errors import FleetError
-from controller.results import EXIT_CUT_OFF
+from controller.results import EXIT_CUT_OFF, Status
 from controller.settings import Settings
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class FileLook:
     progress: bool = False
     color: str = "auto"
     check: bool = False
+    backup: bool = False
 
     def __post_init__(self) -> None:
         ways = {"--format": self.tablefmt is not None, "--json": self.json, "--jsonl": self.jsonl}
@@ -66,7 +67,8 @@ class FileLook:
         if self.jsonl:
             return documents.JsonLines(out)
         try:
-            return files.FileTable(out, err, tablefmt=self.tablefmt or DEFAULT_FORMAT, failures_only=self.quiet)
+            tablefmt = self.tablefmt or DEFAULT_FORMAT
+            return files.FileTable(out, err, tablefmt=tablefmt, failures_only=self.quiet, check=self.check)
         except FormatError as error:
             raise FleetError("--format", str(error)) from None
 
@@ -119,6 +121,8 @@ def carry_out(
             raise FleetError("output", str(error), exit_code=code or EXIT_CUT_OFF) from None
         if look.check and not look.keep:
             err.line("check: nothing was changed")
+        elif look.backup and not look.keep and any(result.status is Status.CHANGED for result in going.results):
+            err.line(f"to undo it: fleet rollback {going.id}")
     return code
 
 

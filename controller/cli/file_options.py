@@ -137,7 +137,7 @@ def read_name(value: object) -> str:
 def read_suffix(value: object) -> str:
     suffix = str(value)
     if not suffix or re.search("[/\0]", suffix):
-        raise ValueError(f"{suffix!r} is not a suffix")
+        raise ValueError(f"{suffix!r} is not a suffix: {'it has a slash' if '/' in suffix else 'it is empty'}")
     return suffix
 
 

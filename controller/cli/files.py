@@ -55,7 +55,16 @@ def push(
     targets = o.Targets(
         inventory, limit, hosts, exclude_hosts, fanout, connect_timeout, port, key, registry, cache_ttl, refresh_cache
     )
-    look = FileLook(format_, json, jsonl, quiet, progress, o.read_color_option(color, settings), check=check)
+    look = FileLook(
+        format_,
+        json,
+        jsonl,
+        quiet,
+        progress,
+        o.read_color_option(color, settings),
+        check=check,
+        backup=backup is not None,
+    )
     *sources, destination = x.at_least_two(paths, "push", "SRC and DEST")
     seconds = o.check("--timeout", read_seconds, timeout, settings.timeout)
     known = targets.load(settings)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from controller.output.colour import Style
-from controller.output.differences import write_differences
+from controller.output.differences import write_changes, write_differences
 from controller.output.sink import RunInfo
 from controller.output.words import size, summary
 from controller.output.writer import Writer
@@ -33,14 +33,22 @@ class FileTable:
     keeps = False
 
     def __init__(
-        self, stdout: Writer, stderr: Writer, *, tablefmt: str = DEFAULT_FORMAT, failures_only: bool = False
+        self,
+        stdout: Writer,
+        stderr: Writer,
+        *,
+        tablefmt: str = DEFAULT_FORMAT,
+        failures_only: bool = False,
+        check: bool = False,
     ) -> None:
         """Prepare a table in a format of tabulate. With `failures_only`, good hosts have no row, and when all are
-        good, nothing at all is written. Raises FormatError for an unknown format."""
+        good, nothing at all is written. With `check` files that would change are listed before it. Raises FormatError
+        for an unknown format."""
         self._out = stdout
         self._messages = stderr
         self._format = check_format(tablefmt)
         self._failures_only = failures_only
+        self._check = check
 
     def end(self, result: Result) -> None:
         """Rows are written at the end."""
@@ -51,6 +59,8 @@ class FileTable:
         if not shown and self._failures_only:
             return
         write_differences(self._out, shown)
+        if self._check:
+            write_changes(self._out, shown)
         coloured = self._format == DEFAULT_FORMAT
         rows = [self._row(result, coloured=coloured) for result in shown]
         lines = table(_HEADERS, rows, tablefmt=self._format)

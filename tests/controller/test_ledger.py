@@ -68,6 +68,15 @@ def test_files_that_need_no_attention_are_counted_and_not_kept() -> None:
     assert made.tally == Tally(bytes=7, changed=2, skipped=1)
 
 
+def test_what_changes_is_kept_when_that_is_asked_for() -> None:
+    ledger = Ledger("web1", Meter(), keep=False, changes=True)
+    for number, status in enumerate((CHANGED, UNCHANGED, SKIPPED)):
+        ledger.listed(Entry(f"e{number}", Kind.FILE))
+        ledger.outcome(Outcome(f"/{number}", status, number))
+    ledger.outcome(Outcome("/3", DELETED))
+    assert [file.path for file in ledger.result().files] == ["/0", "/2", "/3"]
+
+
 def test_a_thousand_failures_are_enough() -> None:
     made = result(*(Outcome(f"/{number}", FAILED, number, error="e") for number in range(1001)), keep=False)
     assert (len(made.files), made.error) == (1000, "/0: e (and 1000 more)")

@@ -253,6 +253,27 @@ def test_check_and_diff_are_folded(lab: Any, source: Path, there: Path) -> None:
     assert os.listdir(there) == ["nginx.conf"]
 
 
+def test_a_check_of_a_tree_names_what_would_change(lab: Any, tmp_path: Path, there: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    (there / "tree").mkdir()
+    (tmp_path / "tree/new").touch()
+    (there / "tree/old").touch()
+    code, out, err = lab.fleet("push", str(tmp_path / "tree"), f"{there}/", "-l", "good", "--check", "--delete")
+    listed = f"db1,web[1-2]: would change (3 hosts)\ndeleted  {there}/tree/old\ncreated  {there}/tree/new\nHOST "
+    assert out.startswith(listed)
+    assert (code, err) == (0, "3 changed of 3 hosts in 0.00s\ncheck: nothing was changed\n")
+
+
+def test_how_to_undo_is_told(lab: Any, source: Path, there: Path) -> None:
+    (there / "x").write_bytes(b"old")
+    code, _, err = lab.fleet("push", str(source), f"{there}/x", "-l", "web1", "--backup")
+    told = re.fullmatch(r"1 changed of 1 host in 0\.00s\nto undo it: fleet (rollback \S+)\n", err)
+    assert code == 0
+    assert told is not None, err
+    assert lab.fleet(*told[1].split(), "-l", "web1").code == 0
+    assert (there / "x").read_bytes() == b"old"
+
+
 def test_diff_of_what_is_no_text(web1: Callable[..., Any], source: Path, there: Path) -> None:
     (there / "x").write_bytes(b"\0binary")
     result = web1("push", source, there / "x", "--check", "--diff")

@@ -192,8 +192,8 @@ def test_list_hosts(command: list[str], capfd: pytest.CaptureFixture[str]) -> No
         (["push", "file", "/x", "--mode", ""], "fleet: --mode: '' is not an octal mode, such as 0644\n"),
         (["push", "file", "/x", "--owner", "a:b"], "fleet: --owner: 'a:b' is not a name or number\n"),
         (["push", "file", "/x", "--group", ""], "fleet: --group: '' is not a name or number\n"),
-        (["push", "file", "/x", "--backup=../x"], "fleet: --backup: '../x' is not a suffix\n"),
-        (["push", "file", "/x", "--backup="], "fleet: --backup: '' is not a suffix\n"),
+        (["push", "file", "/x", "--backup=../x"], "fleet: --backup: '../x' is not a suffix: it has a slash\n"),
+        (["push", "file", "/x", "--backup="], "fleet: --backup: '' is not a suffix: it is empty\n"),
         (
             ["push", "file", "/x", "--validate", "true"],
             "fleet: --validate: no %s in 'true', which stands for the new file\n",

@@ -158,6 +158,26 @@ def test_differences_on_a_terminal_are_harmless_and_coloured(
     assert b"-\x1b[2J\n+\xe2\x80\xae\n same\xff\n" in screen.shown, "bytes in a pipe are as they are"
 
 
+def test_what_a_check_would_change(screen: Any, run: Any) -> None:
+    files = (
+        FileResult("/new\x1b", FileStatus.CHANGED, changes="created"),
+        FileResult("/text", FileStatus.CHANGED, changes="content", diff="--- /text\n"),
+        FileResult("/old", FileStatus.DELETED),
+        FileResult("/link", FileStatus.CHANGED, changes="link"),
+        FileResult("/same", FileStatus.UNCHANGED),
+    )
+    tree = replace(ONE, files=files, tally=Tally(changed=3, deleted=3, unchanged=1))
+    hosts = [tree, replace(tree, host="web2"), replace(NOWHERE, tally=None)]
+    assert show(screen, run, *hosts, check=True).partition("HOST")[0] == (
+        "web[1-2]: this diff (2 hosts)\n--- /text\n"
+        "web[1-2]: would change (2 hosts)\n"
+        "created  /new\\x1b\n"
+        "deleted  /old\n"
+        "link     /link\n"
+        "[more]   2 others\n"
+    )
+
+
 # JSON -----------------------------------------------------------------------------------------------------------------
 
 
