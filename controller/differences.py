@@ -6,7 +6,6 @@ Texts are kept once, however many hosts they come from.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import threading
 from collections.abc import Iterator
@@ -103,6 +102,8 @@ def _common(before: list[str], after: list[str]) -> tuple[int, int]:
 
 def _hunks(before: list[str], after: list[str], offset: int) -> Iterator[str]:
     """Yield the lines of a unified diff; the texts' first lines are number `offset`, counted from 0."""
+    import difflib  # here: most pushes show no difference, and start without it
+
     for group in difflib.SequenceMatcher(None, before, after).get_grouped_opcodes(_CONTEXT):
         first, last = group[0], group[-1]
         yield f"@@ -{_range(offset + first[1], offset + last[2])} +{_range(offset + first[3], offset + last[4])} @@\n"

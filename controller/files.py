@@ -24,7 +24,6 @@ from controller.cancel import CancelToken
 from controller.client import Client, Target
 from controller.differences import Content, Differences
 from controller.errors import CancelledError, FleetError, HostError
-from controller.landing import Landing, Limits
 from controller.ledger import DiffMaker, Ledger
 from controller.meter import Meter, Unwatched, Watcher
 from controller.results import Result, Status, Tally
@@ -130,6 +129,8 @@ def plan_push(going: Going, sources: Sequence[str], destination: str, options: P
 
 def plan_pull(going: Going, paths: Sequence[str], folder: str, options: PullOptions) -> Run[Result]:
     """Return the run that fetches `paths` from everywhere into `folder`. Raises FleetError."""
+    from controller.landing import Landing, Limits
+
     run_id = new_run_id()
     requests = {host.name: _pull(host, run_id, paths, options) for host in going.hosts}
     limits = Limits(options.max_size, options.max_files, options.preserve, options.quick)

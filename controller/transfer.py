@@ -7,7 +7,7 @@ it can end. Whatever happens on the host, or to the connection, is a result and 
 from __future__ import annotations
 
 import time
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from agent.tree.digests import Digests
 from agent.tree.sender import Listed, Sender
@@ -18,11 +18,12 @@ from agent.wire.errors import ConnectionEndedError, LocalProtocolError, Protocol
 from agent.wire.link import LinkError
 from controller.client import Client, reason_of
 from controller.errors import BrokenError, HostError
-from controller.landing import Landing
 from controller.ledger import Ledger
 from controller.meter import Meter
-from controller.pulling import Pulling
 from controller.results import Result, Status
+
+if TYPE_CHECKING:
+    from controller.landing import Landing
 
 __all__ = ["Part", "converse", "pull", "push", "rollback"]
 
@@ -82,6 +83,8 @@ def pull(
     client: Client, request: f.Pull, landing: Landing, ledger: Ledger, meter: Meter, timeout: float | None
 ) -> Result:
     """Fetch what `request` asks for."""
+    from controller.pulling import Pulling  # and all that receives, which a push needs not load
+
     try:
         with landing.open(client.target.name) as (folder, place):
             part = Pulling(folder, place, landing.options, client.link.queue, ledger, meter)

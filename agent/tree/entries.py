@@ -18,11 +18,12 @@ from agent.tree.options import SenderOptions
 from agent.tree.paths import Cursor, Folder, Identity, Links, check_name, kind_of
 from agent.tree.patterns import Patterns, is_pattern, matches_name
 from agent.wire.file_messages import TOP, Entry, Kind
+from agent.wire.record import record
 
 __all__ = ["Item", "Listing", "Source"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Source:
     """Something to send, which is called `path` in the transfer: the folder itself, or what `names` lead to in it.
 
@@ -36,7 +37,7 @@ class Source:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Item:
     """An entry, and where it is: `names` below the folder of `source`."""
 

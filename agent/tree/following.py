@@ -10,10 +10,10 @@ import errno
 import os
 import stat
 from collections.abc import Collection
-from dataclasses import dataclass
 
 from agent.tree.errors import FileError
 from agent.tree.paths import Folder, Identity, Links, is_within, walk
+from agent.wire.record import record
 
 __all__ = ["READ", "Follower", "enter"]
 
@@ -21,7 +21,7 @@ READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # NONBLOCK: a
 _LINKS = 40  # as the kernel follows (path_resolution(7))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Follower:
     """The rules of one listing."""
 

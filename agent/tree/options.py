@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from agent.wire.file_messages import Push
+from agent.wire.record import record
 
 __all__ = ["ReceiverOptions", "SenderOptions"]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReceiverOptions:
     """As in `Push`, with what a pull needs besides.
 
@@ -52,7 +51,7 @@ class ReceiverOptions:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SenderOptions:
     """What to send. As in `Pull`; `check` is a push's: contents are compared, and not sent."""
 

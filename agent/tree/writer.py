@@ -13,11 +13,11 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from agent.tree.content import PIECE, zeros
 from agent.tree.errors import FileError
 from agent.tree.paths import Folder
+from agent.wire.record import record
 
 __all__ = [
     "WORTH_KEEPING",
@@ -40,7 +40,7 @@ WORTH_KEEPING = 64 * 1024  # bytes; less is sent again sooner than it is compare
 _WRITE_OUT = 32 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Attributes:
     """What a finished file is to have. None and -1 leave it as it is; `must_own` makes a refused owner an error."""
 

@@ -33,6 +33,7 @@ from agent.wire.constants import (
     MAX_RUN_PAYLOAD,
     PROOF_LENGTH,
 )
+from agent.wire.record import record
 
 __all__ = [
     "DATA",
@@ -103,6 +104,8 @@ _CHALLENGE = struct.Struct(">4sHI32s")
 _ACCEPTED, _REFUSED = b"\0", b"\1"
 
 # A surrogate that does not stand for a byte (PEP 383) has no meaning here and cannot be encoded anywhere.
+# Anywhere, also in a string: whoever finds none need not look at any integer.
+_LONG_INTEGER = re.compile(rb"[0-9]{%d}" % (MAX_INTEGER_DIGITS + 1))
 _LONE_SURROGATE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 
 
@@ -194,7 +197,7 @@ def encode_payload(message: m.Message) -> bytes | memoryview:
     if isinstance(message, DATA):
         return message.data
     # The reader's checks, so that we send nothing that the peer would break the connection over.
-    values = {name: check(getattr(message, name), name) for name, _, check in _SCHEMAS[type(message)]}
+    values = {name: check(getattr(message, name), name) for name, check in _SCHEMAS[type(message)].checks.items()}
     return _ENCODER.encode(values).encode("ascii")
 
 
@@ -206,11 +209,11 @@ def decode_payload(kind: type[m.Message], payload: bytes | memoryview) -> m.Mess
 
 
 def _make(kind: type[_Record], values: Mapping[str, object]) -> _Record:
-    arguments: dict[str, object] = {}
-    for name, required, check in _SCHEMAS[kind]:
-        if name in values:
-            arguments[name] = check(values[name], name)
-        elif required:
+    schema = _SCHEMAS[kind]
+    checks = schema.checks
+    arguments = {name: checks[name](value, name) for name, value in values.items() if name in checks}
+    for name in schema.required:
+        if name not in arguments:
             raise ValueError(f"no {name!r}")
     make: Callable[..., _Record] = kind
     return make(**arguments)
@@ -219,7 +222,8 @@ def _make(kind: type[_Record], values: Mapping[str, object]) -> _Record:
 def decode_json(payload: bytes) -> dict[str, object]:
     """Read one JSON object strictly. Raises ValueError, never RecursionError."""
     try:
-        value = _DECODER.decode(payload.decode("utf-8"))
+        decoder = _DECODER if _LONG_INTEGER.search(payload) is None else _DECODER_OF_LONG_INTEGERS
+        value = decoder.decode(payload.decode("utf-8"))
     except UnicodeDecodeError:
         raise ValueError("not UTF-8") from None
     except RecursionError:
@@ -251,7 +255,11 @@ def _short_integer(digits: str) -> int:
 
 
 # Made once: `json.loads` and `json.dumps` with options make a new one for each message.
-_DECODER = json.JSONDecoder(object_pairs_hook=_no_duplicates, parse_int=_short_integer, parse_constant=_no_constant)
+_DECODER = json.JSONDecoder(object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+# A call for each integer is a tenth of what it costs to read a list of files: only where there are such digits at all.
+_DECODER_OF_LONG_INTEGERS = json.JSONDecoder(
+    object_pairs_hook=_no_duplicates, parse_int=_short_integer, parse_constant=_no_constant
+)
 _ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 
 
@@ -261,7 +269,7 @@ _ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 def _string(value: object, name: str) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{name!r} is not a string")
-    if _LONE_SURROGATE.search(value):
+    if not value.isascii() and _LONE_SURROGATE.search(value):
         raise ValueError(f"lone surrogate in {name!r}")
     return value
 
@@ -304,15 +312,14 @@ def _list_of(check: Check) -> Check:
 def _record_of(kind: type[Any]) -> Check:
     """Check an object in an array: on its way out it becomes an object without what is default, on its way in a
     `kind`."""
-    rows = [(spec.name, spec.default) for spec in fields(kind)]
+    defaults = [(spec.name, spec.default) for spec in fields(kind)]
 
     def check(value: object, name: str) -> object:
         if isinstance(value, kind):
-            record = {key: item for key, default in rows if (item := getattr(value, key)) != default}
-            for key, _, check_field in _SCHEMAS[kind]:
-                if key in record:
-                    check_field(record[key], key)
-            return record
+            checks = _SCHEMAS[kind].checks
+            return {
+                key: checks[key](item, key) for key, default in defaults if (item := getattr(value, key)) != default
+            }
         if not isinstance(value, Mapping):
             raise ValueError(f"{name!r} holds what is no object")
         return _make(kind, value)
@@ -327,8 +334,9 @@ def _word_of(words: type[enum.StrEnum]) -> Check:
     known = {word.value: word for word in words}
 
     def check(value: object, name: str) -> enum.StrEnum:
-        word = known.get(_string(value, name))
+        word = known.get(value) if isinstance(value, str) else None
         if word is None:
+            _string(value, name)
             raise ValueError(f"{name!r} is not one of {', '.join(known)}")
         return word
 
@@ -352,20 +360,32 @@ _CHECKS: dict[object, Check] = {
 
 
 def _optional(check: Check) -> Check:
-    return lambda value, name: None if value is None else check(value, name)
+    def check_optional(value: object, name: str) -> object:
+        return None if value is None else check(value, name)
+
+    return check_optional
 
 
-def _schema(kind: type[Any]) -> tuple[tuple[str, bool, Check], ...]:
-    """Return (name, whether it must be there, its check) for each field, from the dataclass itself."""
-    rows = []
+@record
+class _Schema:
+    """What the fields of a message must be, and which must be there."""
+
+    checks: Mapping[str, Check]
+    required: tuple[str, ...]
+
+
+def _schema(kind: type[Any]) -> _Schema:
+    """Return the schema of a dataclass, from its own fields."""
+    checks, required = {}, []
     for spec in fields(kind):
         plain, _, none = str(spec.type).partition(" | ")
         check = _CHECKS[plain]
-        required = spec.default is MISSING and spec.default_factory is MISSING
-        rows.append((spec.name, required, _optional(check) if none else check))
-    return tuple(rows)
+        checks[spec.name] = _optional(check) if none else check
+        if spec.default is MISSING and spec.default_factory is MISSING:
+            required.append(spec.name)
+    return _Schema(checks, tuple(required))
 
 
-_SCHEMAS: dict[type[Any], tuple[tuple[str, bool, Check], ...]] = {
+_SCHEMAS: dict[type[Any], _Schema] = {
     kind: _schema(kind) for kind in (*FRAME_TYPES.values(), *_RECORDS) if kind not in DATA
 }

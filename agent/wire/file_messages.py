@@ -92,9 +92,11 @@ class Entry:
 
     def __post_init__(self) -> None:
         _require_path(self.path)
-        _require(0 <= self.mode <= 0o7777, f"mode {self.mode:o} out of range")
-        _require(0 <= self.size < 2**63, f"size {self.size} out of range")
-        _require(-(2**63) <= self.mtime < 2**63, f"time {self.mtime} out of range")
+        if not 0 <= self.mode <= 0o7777:
+            raise ValueError(f"mode {self.mode:o} out of range")
+        _require_range(self.size, "size")
+        if not -(2**63) <= self.mtime < 2**63:
+            raise ValueError(f"time {self.mtime} out of range")
         if self.kind is Kind.HARDLINK:
             _require_path(self.target)
         elif self.kind is Kind.SYMLINK:
@@ -115,8 +117,8 @@ class Want:
     prefix: str | None = None
 
     def __post_init__(self) -> None:
-        _require_index(self.index)
-        _require(0 <= self.offset < 2**63, f"offset {self.offset} out of range")
+        _require_range(self.index, "index")
+        _require_range(self.offset, "offset")
         _require((self.offset > 0) == (self.prefix is not None), "offset without a digest")
         for digest in (self.whole, self.prefix):
             if digest is not None:
@@ -142,8 +144,9 @@ class Outcome:
 
     def __post_init__(self) -> None:
         if self.index is not None:
-            _require_index(self.index)
-        _require(0 <= self.bytes < 2**63, f"{self.bytes} bytes out of range")
+            _require_range(self.index, "index")
+        if not 0 <= self.bytes < 2**63:
+            raise ValueError(f"{self.bytes} bytes out of range")
         if self.sha256 is not None:
             _require_digest(self.sha256)
 
@@ -251,9 +254,10 @@ class Open:
     size: int | None = None
 
     def __post_init__(self) -> None:
-        _require_index(self.index)
-        _require(0 <= self.offset < 2**63, f"offset {self.offset} out of range")
-        _require(self.size is None or self.offset <= self.size < 2**63, f"size {self.size} out of range")
+        _require_range(self.index, "index")
+        _require_range(self.offset, "offset")
+        if self.size is not None and not self.offset <= self.size < 2**63:
+            raise ValueError(f"size {self.size} out of range")
 
 
 @record
@@ -267,7 +271,8 @@ class Data:
 
     def __post_init__(self) -> None:
         size = len(self.data)
-        _require(0 < size <= MAX_DATA_PAYLOAD, f"{size} bytes of data, expected 1 to {MAX_DATA_PAYLOAD}")
+        if not 0 < size <= MAX_DATA_PAYLOAD:
+            raise ValueError(f"{size} bytes of data, expected 1 to {MAX_DATA_PAYLOAD}")
 
 
 @record
@@ -288,7 +293,7 @@ class Close:
     sha256: str
 
     def __post_init__(self) -> None:
-        _require(0 <= self.size < 2**63, f"size {self.size} out of range")
+        _require_range(self.size, "size")
         _require_digest(self.sha256)
 
 
@@ -300,7 +305,7 @@ class Same:
 
     def __post_init__(self) -> None:
         for index in self.indexes:
-            _require_index(index)
+            _require_range(index, "index")
 
 
 @record
@@ -311,7 +316,7 @@ class Gone:
     error: str
 
     def __post_init__(self) -> None:
-        _require_index(self.index)
+        _require_range(self.index, "index")
 
 
 # The receiver -------------------------------------------------------------------------------------------------------
@@ -334,7 +339,7 @@ class Old:
     content: bool = False
 
     def __post_init__(self) -> None:
-        _require_index(self.index)
+        _require_range(self.index, "index")
         longest = MAX_DATA_PAYLOAD if self.content else 2**63 - 1
         _require(0 <= self.size <= longest, f"size {self.size} out of range")
         _require_digest(self.sha256)
@@ -366,21 +371,29 @@ def _require(condition: bool, reason: str) -> None:
         raise ValueError(reason)
 
 
-def _require_index(index: int) -> None:
-    _require(0 <= index < 2**63, f"index {index} out of range")
+# These run for each of the files of a tree, on both sides: so they write no text that nobody reads.
+
+
+def _require_range(number: int, what: str) -> None:
+    if not 0 <= number < 2**63:
+        raise ValueError(f"{what} {number} out of range")
 
 
 def _require_digest(digest: str) -> None:
-    _require(_DIGEST.fullmatch(digest) is not None, "malformed digest")
+    if _DIGEST.fullmatch(digest) is None:
+        raise ValueError("malformed digest")
 
 
 def _require_path(path: str) -> None:
     """Refuse what could lead out of the transfer's place, or means nothing (path_resolution(7))."""
     if path == TOP:
         return
-    _require(_NEVER_A_NAME.isdisjoint(path.split("/")), f"path with an empty name or dots: {path[:64]!r}")
-    _require("\0" not in path, "NUL in a path")
-    _require(len(path) <= _MAX_PATH, f"path of {len(path)} characters, expected no more than {_MAX_PATH}")
+    if not _NEVER_A_NAME.isdisjoint(path.split("/")):
+        raise ValueError(f"path with an empty name or dots: {path[:64]!r}")
+    if "\0" in path:
+        raise ValueError("NUL in a path")
+    if len(path) > _MAX_PATH:
+        raise ValueError(f"path of {len(path)} characters, expected no more than {_MAX_PATH}")
 
 
 def _require_remote(path: str, what: str) -> None:

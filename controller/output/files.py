@@ -12,7 +12,7 @@ from controller.output.differences import write_changes, write_differences
 from controller.output.sink import RunInfo
 from controller.output.words import size, summary
 from controller.output.writer import Writer
-from controller.render import DEFAULT_FORMAT, check_format, table
+from controller.render import DEFAULT_FORMAT, check_format, frame, table
 from controller.results import FileResult, Result, Status, Tally
 from controller.text import clean_line
 
@@ -61,27 +61,35 @@ class FileTable:
         write_differences(self._out, shown)
         if self._check:
             write_changes(self._out, shown)
-        coloured = self._format == DEFAULT_FORMAT
-        rows = [self._row(result, coloured=coloured) for result in shown]
-        lines = table(_HEADERS, rows, tablefmt=self._format)
-        if coloured:
-            heading, _, rest = lines.partition("\n")
-            lines = self._out.colour.paint(heading, Style.HEADING) + ("\n" + rest if rest else "")
+        if self._format == DEFAULT_FORMAT:
+            lines = "\n".join(self._lines(shown))
+        else:
+            rows = [(*self._cells(result), "\n".join(_last_cell(result))) for result in shown]
+            lines = table(_HEADERS, rows, tablefmt=self._format)
         self._out.write(lines.encode("utf-8", "backslashreplace") + b"\n")
         self._out.flush()
         self._messages.line(summary(results, run.elapsed, self._messages.colour))
 
-    def _row(self, result: Result, *, coloured: bool) -> tuple[str, ...]:
+    def _lines(self, results: Sequence[Result]) -> Iterator[str]:
+        """Yield the lines of the table in the default format."""
+        layout = frame(_HEADERS, [self._cells(result) for result in results])
+        yield self._out.colour.paint(layout.header, Style.HEADING)
+        for result, prefix in zip(results, layout.prefixes, strict=True):
+            first, *others = list(_last_cell(result)) or [""]
+            yield (prefix + first).rstrip()
+            yield from (" " * layout.indent + line for line in others)
+
+    def _cells(self, result: Result) -> tuple[str, ...]:
+        """Return all but the last."""
         tally = result.tally or Tally()
         started = result.started is not None or result.elapsed > 0
         moving = bool(tally.bytes) and result.elapsed > 0
         return (
             clean_line(result.host),
-            self._out.colour.status(result.status) if coloured else result.status.value,
+            self._out.colour.status(result.status) if self._format == DEFAULT_FORMAT else result.status.value,
             str(tally.bytes) if started else "-",
             f"{result.elapsed:.2f}s" if started else "-",
             f"{size(int(tally.bytes / result.elapsed))}/s" if moving else "-",
-            "\n".join(_last_cell(result)),
         )
 
 
