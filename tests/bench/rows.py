@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -9,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from measure import FailedRunError, Sample, Tool, count_output, median, proportional, resident, take_turns
-from rig import FAST, Rig
+from rig import FAST, Rig, addresses
 
 MIB = 1 << 20
 # Lines of 82 bytes, from a command that every host has.
@@ -144,7 +146,25 @@ def stream_output(bench: Bench) -> list[Figure]:
     prefixes = (_BIG + 81) // 82 * len("127.0.1.1: ")
     _expect(_BIG + prefixes + (1 if _BIG % 82 else 0), count_output(ours, rig.environment), "fleet run --stream")
     samples = bench.turns({"fleet": Tool(ours), "pdsh": Tool(rig.pdsh(1, command))}, 3)
-    return [_against("256 MiB --stream / pdsh", samples, "pdsh", faster=True, least=5)]
+    rates = [_BIG / 1e6 / sample.wall for sample in samples["fleet"]]
+    rate = Figure("the same, a second", "", "", statistics.median(rates), max(rates), " MB", least=200)
+    return [_against("256 MiB --stream / pdsh", samples, "pdsh", faster=True, least=5), rate]
+
+
+def stream_of_many(bench: Bench) -> list[Figure]:
+    """10 MB of lines from each of 64 hosts, live, and the memory that takes."""
+    rig = bench.rig
+    command = _LINES.format(_EACH)
+    ours = rig.fleet_run(64, "-f", "64", "--stream", command)
+    names = rig.folder / "names64"
+    names.write_text("\n".join(addresses(64)) + "\n")
+    peer = shlex.join(["xargs", "-P64", "-I{}", *rig.ssh(*FAST, "{}", command)]) + f" <{names}"
+    samples = bench.turns({"fleet": Tool(ours), "xargs": Tool(["sh", "-c", peer])}, 3)
+    peak = max(sample.peak for sample in samples["fleet"]) / 1e6
+    return [
+        _against("64 x 10 MB --stream / xargs -P64 ssh fast", samples, "xargs", most=1.2),
+        Figure("the same, controller peak RSS", "", "", peak, None, " MB", most=150),
+    ]
 
 
 def memory(bench: Bench) -> list[Figure]:
@@ -199,6 +219,7 @@ ROWS: dict[str, Callable[[Bench], list[Figure]]] = {
     "1000": thousand_hosts,
     "raw": raw_output,
     "stream": stream_output,
+    "stream64": stream_of_many,
     "memory": memory,
     "agent": agent_memory,
     "2000": at_once,
