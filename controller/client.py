@@ -6,16 +6,14 @@ proven that it holds the host's key, nothing of a request leaves this machine.
 
 from __future__ import annotations
 
-import io
 import secrets
 import select
-import signal
 import socket
 import ssl
 import time
 from collections.abc import Iterator
 from functools import cache
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from agent.wire import messages as m
 from agent.wire.connection import Closed, Connection, Role
@@ -33,6 +31,7 @@ from controller.agent_info import AgentInfo, read_info
 from controller.cancel import CancelToken
 from controller.dial import Waiter, dial
 from controller.errors import BrokenError, DeniedError, HostError, UnreachableError
+from controller.execution import Execution, Observer, farewell
 from controller.keyfile import ControllerKey
 from controller.registry import Identity
 from controller.results import Result, Status
@@ -40,7 +39,7 @@ from controller.results import Result, Status
 if TYPE_CHECKING:
     from controller.sender import Sender  # for few runs alone
 
-__all__ = ["AgentInfo", "Client", "Execution", "Observer", "Pinged", "Target", "reason_of"]
+__all__ = ["AgentInfo", "Client", "Observer", "Pinged", "Target", "reason_of"]
 
 _WOULD_BLOCK = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
 # The agent gives a command 2.5 s after SIGTERM and has the whole tree dead within 5 s; the rest is for the network.
@@ -68,14 +67,6 @@ class Pinged:
     info: AgentInfo
     rtt: float
     clock_offset: float
-
-
-class Observer(Protocol):
-    """Who is told of a command's output as it arrives."""
-
-    def start(self, host: str) -> None: ...
-    def stdout(self, host: str, data: bytes) -> None: ...
-    def stderr(self, host: str, data: bytes) -> None: ...
 
 
 class Client:
@@ -241,7 +232,7 @@ class Client:
             raise BrokenError(f"the connection was lost: {reason_of(error)}") from None
         rtt = time.monotonic() - began
         if not isinstance(pong, m.Pong):
-            raise BrokenError(_farewell(pong))
+            raise BrokenError(farewell(pong))
         # The agent's clock is taken to have been read halfway (as NTP does, RFC 5905).
         return Pinged(self.info, rtt, pong.time - (sent_at + rtt / 2))
 
@@ -320,100 +311,6 @@ class Client:
         return {fd for fd, _ in poller.poll(int(timeout * 1000) + 1 if timeout else 0)}
 
 
-class Execution:
-    """What has come of one command so far."""
-
-    def __init__(self, host: str, request: m.Run, observer: Observer, *, keep: bool) -> None:
-        self._host = host
-        self._request = request
-        self._observer = observer
-        self._keep = keep
-        self._began = time.monotonic()
-        self._started = time.time()
-        self._kept = {m.Stream.STDOUT: io.BytesIO(), m.Stream.STDERR: io.BytesIO()}
-        self._seen = {m.Stream.STDOUT: 0, m.Stream.STDERR: 0}
-        self._ends: dict[m.Stream, m.EndOfStream] = {}
-        self._exit: m.Exit | m.Error | None = None
-
-    @property
-    def over(self) -> bool:
-        """Whether the agent has said all it will say of the command."""
-        return self._exit is not None
-
-    def take(self, message: m.Message) -> None:
-        """Note a message. Raises BrokenError for an agent that leaves, or sends more than it was asked for."""
-        if isinstance(message, m.Stdout):
-            self._observer.stdout(self._host, self._output(m.Stream.STDOUT, message.data))
-        elif isinstance(message, m.Stderr):
-            self._observer.stderr(self._host, self._output(m.Stream.STDERR, message.data))
-        elif isinstance(message, m.EndOfStream):
-            self._ends[message.stream] = message
-        elif isinstance(message, m.Exit | m.Error):
-            self._exit = message
-        elif isinstance(message, m.Goodbye):
-            raise BrokenError(_farewell(message))
-
-    def _output(self, stream: m.Stream, data: bytes | memoryview) -> bytes:
-        """Keep and return what came; where it lies now the next message will lie."""
-        self._seen[stream] += len(data)
-        limit = self._request.max_output
-        if limit is not None and self._seen[stream] > limit:
-            # An agent that does not keep to the limit would fill our memory.
-            raise BrokenError(f"the agent sent more than the {limit} bytes of {stream} it was asked for")
-        if self._keep:
-            self._kept[stream].write(data)
-        return bytes(data)
-
-    def result(self) -> Result:
-        """Return the result of a command that is over."""
-        if isinstance(self._exit, m.Error):
-            status = Status.DENIED if self._exit.code == "denied" else Status.BROKEN
-            return self.failure(status, self._exit.text)
-        assert self._exit is not None
-        end = self._exit
-        status, error = _judge(end, self._request)
-        out, err = self._ends[m.Stream.STDOUT], self._ends[m.Stream.STDERR]
-        return Result(
-            self._host,
-            status,
-            rc=end.code,
-            signal=None if end.signal is None else _signal_name(end.signal),
-            stdout=self._take_kept(m.Stream.STDOUT),
-            stderr=self._take_kept(m.Stream.STDERR),
-            stdout_bytes=out.total,
-            stderr_bytes=err.total,
-            truncated=out.total > out.bytes or err.total > err.bytes,
-            started=self._started,
-            elapsed=end.elapsed,
-            error=error,
-            note="a background process still holds the output" if end.held else None,
-        )
-
-    def failure(self, status: Status, reason: str) -> Result:
-        """Return the result of a command whose end nobody has confirmed. What came is not trusted, and not kept."""
-        return Result(self._host, status, started=self._started, elapsed=time.monotonic() - self._began, error=reason)
-
-    def _take_kept(self, stream: m.Stream) -> bytes:
-        return self._kept.pop(stream).getvalue()  # hands its buffer over: there are never two copies
-
-
-def _judge(end: m.Exit, request: m.Run) -> tuple[Status, str | None]:
-    if end.reason is m.Reason.TIMEOUT:
-        return Status.TIMEOUT, end.error or f"killed after {request.timeout:g} s"
-    if end.reason is m.Reason.CANCELLED:
-        return Status.CANCELLED, end.error or "killed"
-    if end.error is not None:
-        return Status.FAILED, end.error
-    return (Status.OK if end.code == 0 else Status.FAILED), None
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # a real-time signal: only the first and the last have names
-        return f"SIGRTMIN+{number - signal.SIGRTMIN}"
-
-
 def _check_version(challenge: m.Challenge) -> None:
     if not MIN_PROTOCOL_VERSION <= challenge.version <= PROTOCOL_VERSION:
         age = "too old" if challenge.version < MIN_PROTOCOL_VERSION else "too new"
@@ -425,12 +322,6 @@ def _check_version(challenge: m.Challenge) -> None:
         raise UnreachableError(f"the agent is {age}: it speaks protocol version {challenge.version}, we need {need}")
     if challenge.features & ~FEATURES:
         raise UnreachableError("the agent chose features that we did not offer")
-
-
-def _farewell(message: m.Message) -> str:
-    if isinstance(message, m.Goodbye):
-        return f"the agent ended the connection: {message.text}"
-    return f"the agent answered with {type(message).__name__}"
 
 
 def _not_enrolled(target: Target) -> str:

@@ -17,9 +17,10 @@ from agent.wire.constants import MAX_DATA_PAYLOAD
 from agent.wire.errors import LocalProtocolError, ProtocolError
 from agent.wire.link import LinkError
 from controller.cancel import CancelToken
-from controller.client import Client, Execution, reason_of
+from controller.client import Client, reason_of
 from controller.errors import BrokenError, HostError
 from controller.escapes import HELP, Escape, Keys
+from controller.execution import Execution
 from controller.results import Result, Status
 from controller.terminal import LocalTerminal
 
