@@ -72,6 +72,7 @@ class Committer:
         self._place = place
         self._excluded = Patterns(options.exclude)
         self._touched: dict[tuple[int, int], Folder] = {}
+        self._last_touched: Folder | None = None  # among them
         self._count = 0
         self.validation: Validation | None = None
 
@@ -271,10 +272,13 @@ class Committer:
 
     def _touch(self, folder: Folder) -> None:
         """Note that the names in a folder change."""
+        if folder is self._last_touched:
+            return
         info = os.fstat(folder.fd)
         key = (info.st_dev, info.st_ino)
         if key not in self._touched:
             self._touched[key] = folder.hold()
+            self._last_touched = folder
 
     def _sync_folders(self) -> FileError | None:
         folders = list(self._touched.values())
@@ -292,6 +296,7 @@ class Committer:
         for folder in self._touched.values():
             folder.release()
         self._touched.clear()
+        self._last_touched = None
 
 
 def _nothing() -> None:

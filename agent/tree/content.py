@@ -134,17 +134,20 @@ def zeros(digest: hashlib._Hash, length: int) -> None:
 def digest_of(fd: int, *, longest: int) -> Generator[bool, None, tuple[int, str]]:
     """Return (size, SHA-256) of an open file, yielding between pieces. Raises FileError.
 
-    Never reads more than `longest` bytes: what grows as fast as it is read would have no end.
+    `longest` is the file's size; what grows as fast as it is read would have no end, so no more than that is read, and
+    one byte to see that it has grown. One that says 0 (/proc) is read once.
     """
     digest = hashlib.sha256()
     offset = 0
     while True:
+        # Not always a whole piece: to make room for one costs more than a small file takes to read.
+        most = min(PIECE, longest + 1 - offset) if longest else PIECE
         try:
-            data = os.pread(fd, PIECE, offset)
+            data = os.pread(fd, most, offset)
         except OSError as error:
             raise FileError.from_os("read it", error) from None
         digest.update(data)
         offset += len(data)
-        if len(data) < PIECE or offset >= longest:
+        if len(data) < most or offset > longest:
             return offset, digest.hexdigest()
         yield True

@@ -141,11 +141,13 @@ class Cursor:
     """
 
     def __init__(self, base: Folder) -> None:
-        self._names: list[str] = []
+        self._names: tuple[str, ...] = ()
         self._folders = [base]
 
     def folder(self, names: tuple[str, ...]) -> Folder:
         """Return the folder, for use until the next call: who keeps it holds it. Raises OSError."""
+        if names == self._names:
+            return self._folders[-1]
         depth = 0
         for mine, wanted in zip(self._names, names, strict=False):
             if mine != wanted:
@@ -154,7 +156,7 @@ class Cursor:
         self._leave(depth)
         for name in names[depth:]:
             self._folders.append(self._folders[-1].enter(name))
-            self._names.append(name)
+            self._names = (*self._names, name)
         return self._folders[-1]
 
     def close(self) -> None:
@@ -162,7 +164,7 @@ class Cursor:
         self._leave(0)
 
     def _leave(self, depth: int) -> None:
-        del self._names[depth:]
+        self._names = self._names[:depth]
         while len(self._folders) > depth + 1:
             self._folders.pop().release()
 

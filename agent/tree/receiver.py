@@ -132,10 +132,12 @@ class Receiver:
     def _run(self) -> Generator[bool, None, None]:
         while True:
             fresh = next((batch for batch in self._batches if not batch.compared), None)
-            if fresh is not None:
+            due = bool(self._batches) and self._batches[0] is not fresh and self._is_due(self._batches[0])
+            # What is compared first keeps the sender busy with contents; it may wait for room to list more, though.
+            if fresh is not None and not (due and len(self._batches) == MAX_BATCHES):
                 yield from self._compare(fresh)
                 yield True
-            elif self._batches and self._is_due(self._batches[0]):
+            elif due:
                 yield from self._settle(self._batches[0])
                 yield True
             elif self._last_came and not self._batches:

@@ -23,7 +23,7 @@ _syncfs = ctypes.CDLL(None, use_errno=True).syncfs  # os has none
 def sync_file_systems(folders: Iterable[Folder]) -> None:
     """Make everything on the folders' file systems last. Raises OSError."""
     seen = set()
-    for folder in folders:
+    for folder in set(folders):  # many files lie in the same one
         device = os.fstat(folder.fd).st_dev
         if device in seen:
             continue

@@ -16,6 +16,8 @@ import re
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
+from functools import cache
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from agent.wire import file_messages as f
@@ -33,6 +35,7 @@ from agent.wire.constants import (
     MAX_RUN_PAYLOAD,
     PROOF_LENGTH,
 )
+from agent.wire.plain import PLAIN
 from agent.wire.record import record
 
 __all__ = [
@@ -196,6 +199,8 @@ def encode_payload(message: m.Message) -> bytes | memoryview:
     """Return the payload of a message that travels in a frame. Raises ValueError for one that nobody would read."""
     if isinstance(message, DATA):
         return message.data
+    if (plain := PLAIN.get(type(message))) is not None and (payload := plain.encode(message)) is not None:
+        return payload
     # The reader's checks, so that we send nothing that the peer would break the connection over.
     values = {name: check(getattr(message, name), name) for name, check in _SCHEMAS[type(message)].checks.items()}
     return _ENCODER.encode(values).encode("ascii")
@@ -205,6 +210,8 @@ def decode_payload(kind: type[m.Message], payload: bytes | memoryview) -> m.Mess
     """Read the payload of a frame that holds a `kind`. Raises ValueError."""
     if issubclass(kind, DATA):
         return kind(payload)
+    if (plain := PLAIN.get(kind)) is not None and (match := plain.pattern.fullmatch(payload)) is not None:
+        return plain.decode(match)
     return _make(kind, decode_json(bytes(payload)))
 
 
@@ -312,13 +319,20 @@ def _list_of(check: Check) -> Check:
 def _record_of(kind: type[Any]) -> Check:
     """Check an object in an array: on its way out it becomes an object without what is default, on its way in a
     `kind`."""
-    defaults = [(spec.name, spec.default) for spec in fields(kind)]
+    specs = fields(kind)
+    items_of = attrgetter(*[spec.name for spec in specs])
+
+    @cache
+    def rows() -> list[tuple[str, object, Check]]:
+        checks = _SCHEMAS[kind].checks
+        return [(spec.name, spec.default, checks[spec.name]) for spec in specs]
 
     def check(value: object, name: str) -> object:
         if isinstance(value, kind):
-            checks = _SCHEMAS[kind].checks
             return {
-                key: checks[key](item, key) for key, default in defaults if (item := getattr(value, key)) != default
+                key: check_item(item, key)
+                for (key, default, check_item), item in zip(rows(), items_of(value), strict=True)
+                if item != default
             }
         if not isinstance(value, Mapping):
             raise ValueError(f"{name!r} holds what is no object")
