@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import measure
 import run
-from measure import Sample, Tool, median
+from measure import Sample, Tool, forget_peak, median, peak
 from rig import FAST, addresses
 from rows import MIB, ROWS, Bench, Figure
 
@@ -125,6 +126,48 @@ def pull_many(bench: Bench) -> list[Figure]:
         return [against("pull 1 MiB from 256 hosts / xargs -P64 scp", bench, tools, 5, least=6)]
 
 
+def memory(bench: Bench) -> list[Figure]:
+    """Push and pull one file of 5 GiB and 100,000 small ones; the peak of each side, over what `fleet run true` takes.
+
+    FLEET_BENCH_DIR should be on a disk: three times 5 GiB are needed.
+    """
+    usual = peaks(bench, shell(fleet(bench, 1, "run", "true")))
+    figures = []
+    for what, make in (("5 GiB", make_large), ("100,000 files", make_many)):
+        with folder(bench) as place:
+            source, pushed, pulled = place / "source", place / "pushed", place / "pulled"
+            make(source)
+            for name, tool in (
+                ("push", shell(fleet(bench, 1, "push", source, pushed))),
+                ("pull", shell(fleet(bench, 1, "pull", source, pulled))),
+            ):
+                for side, before, now in zip(("controller", "agent"), usual, peaks(bench, tool), strict=True):
+                    more = (now - before) / MIB
+                    told = [f"{value / MIB:.1f} MiB" for value in (now, before)]
+                    figures.append(Figure(f"{name} {what}, peak of the {side}", *told, more, unit=" MiB", most=32))
+    return figures
+
+
+def peaks(bench: Bench, tool: Tool) -> tuple[int, int]:
+    """Run a tool once; return the highest RSS of the controller and of the agent, in bytes."""
+    forget_peak(bench.rig.agent.pid)
+    sample = measure.run(tool, bench.rig.environment)
+    return sample.peak, peak(bench.rig.agent.pid)
+
+
+def make_large(path: Path) -> None:
+    """Make a file without holes."""
+    write(path, 5 * 1024 * MIB)
+
+
+def make_many(path: Path) -> None:
+    """Make a tree of 100,000 files."""
+    for number in range(100):
+        (path / f"d{number}").mkdir(parents=True)
+        for name in range(1000):
+            (path / f"d{number}" / f"f{name}").write_bytes(b"%d\n" % name)
+
+
 def xargs(bench: Bench, arguments: str) -> str:
     """Return a command that runs scp for each of many hosts, 64 at once."""
     names = bench.rig.folder / "names"
@@ -167,5 +210,6 @@ def against(
 
 if __name__ == "__main__":
     ROWS.clear()
-    ROWS.update(push=push_large, pull=pull_large, small=small_files, push256=push_many, pull256=pull_many)
+    ROWS.update(push=push_large, pull=pull_large, small=small_files)
+    ROWS.update(push256=push_many, pull256=pull_many, memory=memory)
     sys.exit(run.main())

@@ -128,6 +128,16 @@ def resident(pid: int) -> int:
     return _kilobytes(Path(f"/proc/{pid}/status"), "VmRSS:") * 1024
 
 
+def peak(pid: int) -> int:
+    """Return the highest RSS of a process since `forget_peak`, in bytes (VmHWM, proc_pid_status(5))."""
+    return _kilobytes(Path(f"/proc/{pid}/status"), "VmHWM:") * 1024
+
+
+def forget_peak(pid: int) -> None:
+    """Let the highest RSS of a process be what it is now (proc_pid_clear_refs(5))."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
 def proportional(pid: int) -> tuple[int, int]:
     """Return the PSS of a process and everything below it, in bytes, and the number of processes."""
     families: dict[int, list[int]] = {}
