@@ -106,9 +106,9 @@ _HELLO = struct.Struct(">4sHHII32s16sB")
 _CHALLENGE = struct.Struct(">4sHI32s")
 _ACCEPTED, _REFUSED = b"\0", b"\1"
 
-# A surrogate that does not stand for a byte (PEP 383) has no meaning here and cannot be encoded anywhere.
 # Anywhere, also in a string: whoever finds none need not look at any integer.
 _LONG_INTEGER = re.compile(rb"[0-9]{%d}" % (MAX_INTEGER_DIGITS + 1))
+# A surrogate that does not stand for a byte (PEP 383) has no meaning here and cannot be encoded anywhere.
 _LONE_SURROGATE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 
 
