@@ -33,6 +33,7 @@ from controller.dial import Waiter, dial
 from controller.errors import BrokenError, DeniedError, HostError, UnreachableError
 from controller.execution import Execution, Observer, farewell
 from controller.keyfile import ControllerKey
+from controller.lane import lane
 from controller.registry import Identity
 from controller.results import Result, Status
 
@@ -241,6 +242,16 @@ class Client:
         """The traffic with an agent that has proven itself, for conversations that are held elsewhere."""
         return self._link
 
+    def received(self) -> Iterator[m.Message | Closed]:
+        """Yield what has come, as `Link.read` does."""
+        messages, turn = self._link.read(), lane()
+        while True:
+            with turn:
+                message = next(messages, None)
+            if message is None:
+                return
+            yield message
+
     def wait(self, deadline: float | None, *, block: bool = True) -> bool:
         """Wait for the agent, or until the time has come (now, unless `block`). Returns False for a cancelled run."""
         return self._cancel.fileno() not in self._poll(deadline if block else 0.0, watch_cancel=True)
@@ -285,7 +296,7 @@ class Client:
                 self._link.send(m.Cancel())
             if self._link.backlog:
                 self._link.flush()
-            for message in self._link.read():
+            for message in self.received():
                 if isinstance(message, Closed):
                     raise BrokenError("the agent closed the connection before the command's end")
                 yield message

@@ -159,7 +159,7 @@ def _converse(client: Client, request: m.Message, part: Part, timeout: float | N
             return
         if not client.wait(deadline, block=not busy or link.backlog):
             raise _EndedError(Status.CANCELLED, "stopped: the run was cancelled")
-        for message in link.read():
+        for message in client.received():
             _take(part, message)
             if part.done:  # what the agent does after its last word, such as leaving, is not about this transfer
                 return
