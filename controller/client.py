@@ -202,7 +202,8 @@ class Client:
     def _exchange(self, message: m.Message, waiter: Waiter) -> m.Message:
         """Send a message of the login and return the answer."""
         self._link.send(message)
-        answers = self._link.events()  # what came with the last answer; to look for more so soon would be in vain
+        # What came with the last answer; to look for more so soon would be in vain.
+        answers: Iterator[m.Message | Closed] = self._link.events()
         while True:
             for answer in answers:
                 if isinstance(answer, Closed):

@@ -218,23 +218,13 @@ class Connection:
         return self._direct.room()
 
     def received(self, count: int) -> None:
-        """Take the first `count` bytes in `room`, at least one. When `full`, call `next_event` before any more."""
+        """Take the first `count` bytes in `room`, at least one. When there is none left, call `next_event`."""
         self._direct.received(count)
 
     @property
     def stdin_window(self) -> int:
         """How many bytes of standard input may still be sent."""
         return self._streams.window
-
-    @property
-    def in_login(self) -> bool:
-        """Whether the peer has not been let in yet: a stranger's bytes are looked at as they come, and not gathered."""
-        return self.state in _LOGIN
-
-    @property
-    def full(self) -> bool:
-        """Whether the place that `room` gave has no more room."""
-        return self._direct.full
 
     def next_event(self) -> m.Message | NeedData | Closed:
         """Return the next message, NEED_DATA when it is not all there, or Closed at the peer's orderly end.

@@ -13,7 +13,7 @@ STUCK_AFTER counts from the last byte that moved.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Protocol
 
 from agent.wire import messages as m
@@ -155,9 +155,11 @@ class Link:
 
         Raises RemoteProtocolError, AnswersUnreadError, and what the socket raises.
         """
-        yield from self.events()
+        over = yield from self.events()
         fault = None
         for _ in range(_READS_AT_ONCE):
+            if over:
+                return
             try:
                 more = self._receive()
             except self._would_block:
@@ -167,12 +169,11 @@ class Link:
                 break
             self._heard = self._clock()
             self._pinged = None
+            # At once, so that of a large frame the first piece alone is gathered, and all others have their place.
+            if not more or self.connection.room() is None:
+                over = yield from self.events()
             if not more:
-                break
-            if self.connection.full or self.connection.in_login:
-                yield from self.events()
-        # Looked at together: a large frame comes in sixteen pieces.
-        yield from self.events()
+                return
         if fault is not None:
             raise fault
 
@@ -198,18 +199,18 @@ class Link:
             self.connection.receive(b"")
         return filled == len(room)
 
-    def events(self) -> Iterator[m.Message | Closed]:
-        """Yield the messages that have been received already."""
+    def events(self) -> Generator[m.Message | Closed, None, bool]:
+        """Yield the messages that have been received already. Returns whether nothing comes any more."""
         while True:
             event = self.connection.next_event()
             if isinstance(event, NeedData):
-                return
+                return False
             if isinstance(event, m.Ping):
                 self.send(m.Pong(event.token, self._wall()))
             else:
                 yield event
             if isinstance(event, Closed):
-                return
+                return True
 
     def tick(self) -> float:
         """Look at the clocks; return the seconds after which to look again.

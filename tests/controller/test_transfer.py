@@ -563,6 +563,7 @@ def cut_after(script: Script, count: int) -> Script:
                 return sent
 
         far.link._socket = Cutting()
+        far.link._receive_into = None
         script(far)
 
     return cut
