@@ -15,7 +15,7 @@ import termios
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from agent.runner import Job, Outcome
+from agent.runner import Job, Outcome, enlarge
 from agent.terminal import HOLDS
 from agent.wire import messages as m
 from agent.wire.constants import MAX_DATA_PAYLOAD
@@ -183,6 +183,7 @@ class Execution:
             return self._place[: os.readv(fd, [self._place])]
         data = os.read(fd, _READ_SIZE)
         if len(data) == _READ_SIZE:
+            enlarge(fd)
             self._place = memoryview(bytearray(MAX_DATA_PAYLOAD))
         return data
 

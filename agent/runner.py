@@ -24,7 +24,7 @@ from agent.spawner import spawn_until_closed
 from agent.terminal import TerminalError, open_terminal, resize
 from agent.worker import GRACE, IDLE_LIMIT
 
-__all__ = ["GRACE", "Command", "Job", "Outcome", "Runner", "RunnerError"]
+__all__ = ["GRACE", "Command", "Job", "Outcome", "Runner", "RunnerError", "enlarge"]
 
 _PIPE_SIZE = 1 << 20
 # As many as the controller's default fan-out, so that a wave of commands finds the workers of the wave before it.
@@ -318,7 +318,8 @@ def _make_pipes(count: int) -> tuple[list[int], list[int]]:
             ours.append(mine)
             theirs.append(reading if is_stdin else writing)
             os.set_blocking(mine, False)
-            _enlarge(mine)
+            if is_stdin:
+                enlarge(mine)
     except OSError as problem:
         _close(ours + theirs)
         raise RunnerError("make pipes", os.strerror(problem.errno or 0)) from problem
@@ -343,8 +344,12 @@ def _make_terminal(command: Command) -> tuple[list[int], list[int]]:
     return [*ours, stderr], [theirs]
 
 
-def _enlarge(pipe: int) -> None:
-    """Make a pipe large, for fewer and larger reads. An ordinary user has only so many large ones (pipe(7))."""
+def enlarge(pipe: int) -> None:
+    """Make a pipe large, for fewer and larger reads and writes: one through which much goes, and no other.
+
+    An ordinary user has room for 64 of them, and then all of that user's new pipes get two pages (pipe(7)). Anything
+    else, a terminal say, is left as it is.
+    """
     try:
         fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
     except OSError:

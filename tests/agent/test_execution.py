@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import select
@@ -262,6 +263,16 @@ def test_while_it_runs_one_piece_of_each_pipe_at_a_time(start: Callable[..., Rig
     rig.job.write(rig.job.err, b"y" * 10)
     rig.advance()
     assert rig.wire.take() == [m.Stdout(b"x" * PIECE), m.Stderr(b"y" * 10)]
+
+
+def test_only_a_pipe_through_which_much_goes_is_made_large(start: Callable[..., Rig]) -> None:
+    """A user has room for a few dozen large ones, and then only for tiny ones, the commands' own among them."""
+    rig = start()
+    rig.job.write(rig.job.err, b"little")
+    rig.job.write(rig.job.out, bytes(PIECE))
+    rig.advance()
+    sizes = [fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ) for fd in (rig.job.stdout, rig.job.stderr)]
+    assert sizes == [1 << 20, PIECE]
 
 
 def test_no_output_is_read_while_the_controller_is_behind(start: Callable[..., Rig]) -> None:

@@ -98,7 +98,9 @@ def test_our_pipes_never_block(runner, commands):
 
 def test_pipes_stay_small_where_large_ones_are_refused(runner, commands, monkeypatch):
     monkeypatch.setattr(module, "_PIPE_SIZE", 0xFFFF_FFFF)
-    assert commands.run(runner, "echo hi").stdout == b"hi\n"
+    with runner.run(commands.shell("exec cat", stdin=True)) as job:
+        module.enlarge(job.stdout)
+        assert [fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ) for fd in (job.stdin, job.stdout)] == [1 << 16] * 2
 
 
 # What cannot start
