@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import signal
 import time
-from typing import Protocol
+from typing import Protocol, cast
 
 from agent.wire import messages as m
 from controller.errors import BrokenError
@@ -19,7 +19,10 @@ __all__ = ["Execution", "Observer", "farewell"]
 
 
 class Observer(Protocol):
-    """Who is told of a command's output as it arrives."""
+    """Who is told of a command's output as it arrives.
+
+    One with a true `borrows` is given large data where it lies: what is read of it after the call is something else.
+    """
 
     def start(self, host: str) -> None: ...
     def stdout(self, host: str, data: bytes) -> None: ...
@@ -34,6 +37,7 @@ class Execution:
         self._request = request
         self._observer = observer
         self._keep = keep
+        self._borrows: bool = getattr(observer, "borrows", False)
         self._began = time.monotonic()
         self._started = time.time()
         self._kept = {m.Stream.STDOUT: io.BytesIO(), m.Stream.STDERR: io.BytesIO()}
@@ -60,7 +64,7 @@ class Execution:
             raise BrokenError(farewell(message))
 
     def _output(self, stream: m.Stream, data: bytes | memoryview) -> bytes:
-        """Keep and return what came; where it lies now the next message will lie."""
+        """Keep what came, and return it for the observer. Where it lies now the next message will lie."""
         self._seen[stream] += len(data)
         limit = self._request.max_output
         if limit is not None and self._seen[stream] > limit:
@@ -68,7 +72,7 @@ class Execution:
             raise BrokenError(f"the agent sent more than the {limit} bytes of {stream} it was asked for")
         if self._keep:
             self._kept[stream].write(data)
-        return bytes(data)
+        return cast(bytes, data) if self._borrows else bytes(data)
 
     def result(self) -> Result:
         """Return the result of a command that is over."""

@@ -41,6 +41,7 @@ class Guard:
     def __init__(self, observer: Observer, cancel: CancelToken) -> None:
         self._observer = observer
         self._cancel = cancel
+        self.borrows: bool = getattr(observer, "borrows", False)
         self.error: Exception | None = None
 
     def start(self, host: str) -> None:

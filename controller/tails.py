@@ -28,6 +28,7 @@ class Tails:
         self._sink = sink
         self._ends: dict[str, bytes] = {}
         self.keeps = sink.keeps
+        self.borrows: bool = getattr(sink, "borrows", False)
 
     def last_line(self, host: str) -> bytes | None:
         """Return the end of the last line with something in it, b"" for none yet, and None before the command began.

@@ -24,6 +24,7 @@ LONGEST_LINE = 64 * 1024  # bytes; a longer line is shown in pieces of this size
 # Work on this many bytes at once: from 128 KiB up, malloc takes each buffer from the kernel and gives it back, and the
 # page faults make it four times slower.
 _PIECE = 64 * 1024
+_NEAR = 1024
 
 
 class _Lines:
@@ -34,17 +35,17 @@ class _Lines:
         self._harmless = harmless
         self._pending = b""
 
-    def feed(self, data: bytes, start: int, stop: int) -> bytes | memoryview:
-        """Return the lines that `data` completes from `start` to `stop`.
+    def feed(self, data: memoryview) -> bytes | memoryview:
+        """Return the lines that `data` completes.
 
         No Python code runs for a single line, and nothing is copied for being cut: this is the fast path.
         """
-        end = data.rfind(b"\n", start, stop) + 1
+        end = _end_of_lines(data)
         if not end:
-            return self._grow(data[start:stop])
-        shown = self._prefixed(self._pending, memoryview(data)[start:end])
+            return self._grow(bytes(data))
+        shown = self._prefixed(self._pending, data[:end])
         self._pending = b""
-        rest = self._grow(data[end:stop])
+        rest = self._grow(bytes(data[end:]))
         return b"".join((shown, rest)) if rest else shown
 
     def finish(self) -> bytes | memoryview:
@@ -77,6 +78,14 @@ class _Lines:
         return memoryview(marked)[1 : len(marked) - len(self._prefix)]
 
 
+def _end_of_lines(data: memoryview) -> int:
+    """Return where the last whole line ends, 0 when none does."""
+    # A view cannot be searched. Nearly always the newline is near the end.
+    start = max(0, len(data) - _NEAR)
+    end = bytes(data[start:]).rfind(b"\n") + 1
+    return start + end if end else bytes(data[:start]).rfind(b"\n") + 1
+
+
 class Stream:
     """Live lines: ``host: line`` for standard output, ``host! line`` for standard error.
 
@@ -85,6 +94,7 @@ class Stream:
     """
 
     keeps = False
+    borrows = True
 
     def __init__(self, stdout: Writer, stderr: Writer, *, align: Sequence[str] = ()) -> None:
         """The lines of the hosts in `align` begin in one column. Without it there is one blank behind the mark."""
@@ -132,8 +142,9 @@ class Stream:
             lines = self._lines.get((host, mark))
             if lines is None:
                 lines = self._lines[host, mark] = self._named(host, mark)
+            view = memoryview(data)
             for start in range(0, len(data), _PIECE):
-                self._out.write(lines.feed(data, start, min(len(data), start + _PIECE)))
+                self._out.write(lines.feed(view[start : start + _PIECE]))
             self._out.flush()
 
     def _named(self, host: str, mark: str) -> _Lines:
@@ -148,6 +159,7 @@ class Raw:
     """One host's bytes exactly as they are, its two streams on our two. The caller sees to it that it is one host."""
 
     keeps = False
+    borrows = True
 
     def __init__(self, stdout: Writer, stderr: Writer) -> None:
         self._out = stdout

@@ -159,3 +159,10 @@ def test_what_is_running():
     again = make(lambda target: ok(target))
     again.running["x"] = 1.0
     assert again.running == {}, "it is a copy"
+
+
+def test_a_guard_borrows_for_those_who_do() -> None:
+    class Borrower(Silent):
+        borrows = True
+
+    assert [Guard(one, CancelToken()).borrows for one in (Borrower(), Silent())] == [True, False]

@@ -229,3 +229,24 @@ def test_blanks_for_a_column_are_not_coloured(coloured):
     sink = Stream(coloured.out, coloured.err, align=["web1", "web10"])
     sink.stdout("web1", b"a\n")
     assert coloured.shown == b"\x1b[36mweb1:\x1b[0m  a\n"
+
+
+@pytest.mark.parametrize("kind", [Stream, Raw])
+def test_data_that_lies_in_one_place_over_and_over(screen, kind):
+    """What is shown, and what is held back of it, is that of the moment, not what lies there later."""
+    sink = kind(screen.out, screen.err)
+    assert sink.borrows
+    place = bytearray(200_000)
+    lines = b"a" * 99 + b"\n"
+    contents = [lines * 2000, b"b" * 150_000 + b"\n" + b"c" * 49_999, b"d" * 100 + b"\n" + b"e" * 199_899]
+    for content in contents:
+        place[:] = content
+        sink.stdout("web1", memoryview(place))
+        place[:] = bytes(200_000)
+    end(sink)
+    expected = b"".join(contents)
+    if kind is Raw:
+        assert screen.shown == expected
+    else:
+        assert screen.shown.replace(b"web1: ", b"").replace(b"\n", b"") == expected.replace(b"\n", b"")
+        assert b"\0" not in screen.shown
