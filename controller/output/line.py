@@ -20,6 +20,7 @@ __all__ = ["ERASE", "Beside", "StatusLine", "terminal_is_ours", "terminal_width"
 
 ERASE = b"\r\x1b[K"  # to the start of the line, and erase to its end (ECMA-48, EL)
 _WIDTH = 80  # columns of a terminal that does not say
+_LEAVING = 0.2  # seconds that leaving at once may wait for a drawing to be through
 _QUIET = 0.1  # seconds that the reader of a pipe has to write what it was given to the same terminal
 
 
@@ -100,10 +101,17 @@ class StatusLine:
             self.gone = True
 
     def abandon(self, descriptor: int) -> None:
-        """Take the line off the terminal `descriptor` in a signal handler that ends the process: without a lock, which
-        the thread that it came to may hold."""
+        """Take the line off the terminal `descriptor` in a signal handler that ends the process.
+
+        A thread that draws at this moment is waited for, but not for long: the lock may be held by what the signal has
+        interrupted.
+        """
+        self.gone = True  # nothing is drawn from now on
+        mine = self._lock.acquire(timeout=_LEAVING)
         if self.shown:
             os.write(descriptor, ERASE)
+        if mine:
+            self._lock.release()
 
     def say(self, text: str) -> bool:
         """Write whole lines above the line. Returns False, and writes nothing, in the middle of other output."""

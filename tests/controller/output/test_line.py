@@ -6,6 +6,7 @@ import io
 import os
 import pty
 import termios
+import threading
 
 import pytest
 
@@ -138,15 +139,66 @@ def test_closing_in_the_middle_of_output(screen, line):
     assert screen.getvalue() == ERASE + b"status" + ERASE + b"result\n"
 
 
-def test_who_leaves_at_once_takes_the_line_along(line):
+@pytest.fixture
+def pipe():
+    """Return a pipe's writing end for what is erased, and a function that returns what came."""
     reader, writer = os.pipe()
-    line.abandon(writer)
+
+    def read():
+        os.close(writer)
+        with open(reader, "rb") as file:
+            return file.read()
+
+    return writer, read
+
+
+def test_who_leaves_at_once_takes_the_line_along(line, pipe):
+    descriptor, read = pipe
     line.draw("status")
-    line.abandon(writer)
-    os.close(writer)
-    assert os.read(reader, 100) == ERASE
-    assert os.read(reader, 100) == b""
-    os.close(reader)
+    line.abandon(descriptor)
+    assert read() == ERASE
+
+
+def test_who_leaves_at_once_leaves_other_text_alone(line, pipe):
+    descriptor, read = pipe
+    line.abandon(descriptor)
+    line.draw("status")
+    assert not line.shown
+    assert read() == b""
+
+
+def test_who_leaves_at_once_waits_for_a_drawing(pipe):
+    """The line that another thread is about to draw is taken along, and not left on the screen by both."""
+    descriptor, read = pipe
+    drawing, go_on = threading.Event(), threading.Event()
+
+    class Slow(io.BytesIO):
+        def write(self, data):
+            drawing.set()
+            assert go_on.wait(60)
+            return os.write(descriptor, data)
+
+    line = StatusLine(Writer(Slow(), terminal=True))
+    thread = threading.Thread(target=line.draw, args=("status",))
+    thread.start()
+    assert drawing.wait(60)
+    timer = threading.Timer(0.0, go_on.set)
+    timer.start()
+    line.abandon(descriptor)
+    thread.join(60)
+    timer.join(60)
+    line.draw("again")
+    assert read() == ERASE + b"status" + ERASE
+
+
+def test_who_leaves_at_once_waits_for_nobody_who_waits_for_it(line, pipe, monkeypatch):
+    """The signal has come to the thread that draws: it holds the lock, and goes on only when we are through."""
+    monkeypatch.setattr("controller.output.line._LEAVING", 0.0)
+    descriptor, read = pipe
+    line.draw("status")
+    with line._lock:
+        line.abandon(descriptor)
+    assert read() == ERASE
 
 
 @pytest.mark.parametrize("error", [BrokenPipeError(), OSError(5, "Input/output error")])
