@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -40,8 +39,7 @@ class ScriptFile:
                 raise
             self._in_memory = False
             # Not in a folder for all: Python looks for modules where a script lies.
-            with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
-                self._fd = os.dup(file.fileno())
+            self._fd = _nameless_file(folder)
 
     def write(self, data: bytes | memoryview) -> None:
         """Add to it. Raises OSError."""
@@ -63,6 +61,22 @@ class ScriptFile:
     def close(self) -> None:
         """Let go of it."""
         os.close(self._fd)
+
+
+def _nameless_file(folder: str) -> int:
+    """Return a file in `folder` that nobody can open by a name. Raises OSError.
+
+    As `tempfile` does it, whose import takes a megabyte of every agent.
+    """
+    try:
+        return os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as problem:
+        if problem.errno not in (errno.EOPNOTSUPP, errno.EISDIR):  # the file system, or the kernel, has none
+            raise
+    name = os.path.join(folder, f".script-{os.urandom(16).hex()}")
+    fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    os.unlink(name)
+    return fd
 
 
 class ScriptError(Exception):

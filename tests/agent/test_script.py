@@ -27,10 +27,25 @@ def no_memory(monkeypatch):
     monkeypatch.setattr(module, "memory_file", refuse)
 
 
-@pytest.fixture(params=["memory", "folder"])
+@pytest.fixture
+def no_nameless_files(monkeypatch):
+    """A file system on which every file has a name at first (open(2), O_TMPFILE)."""
+    real = os.open
+
+    def refuse(path, flags, *more, **others):
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+        return real(path, flags, *more, **others)
+
+    monkeypatch.setattr(os, "open", refuse)
+
+
+@pytest.fixture(params=["memory", "folder", "folder without nameless files"])
 def file(request, tmp_path):
-    if request.param == "folder":
+    if request.param != "memory":
         request.getfixturevalue("no_memory")
+    if request.param == "folder without nameless files":
+        request.getfixturevalue("no_nameless_files")
     before = os.listdir("/proc/self/fd")
     file = ScriptFile(str(tmp_path))
     yield file
@@ -64,6 +79,11 @@ def test_in_memory_even_root_cannot_change_it(tmp_path):
             os.truncate(again, 0)
         os.close(again)
     file.close()
+
+
+def test_a_folder_that_is_not_there(no_memory, tmp_path):
+    with pytest.raises(FileNotFoundError):
+        ScriptFile(str(tmp_path / "none"))
 
 
 @pytest.mark.usefixtures("no_memory")
