@@ -43,12 +43,13 @@ def open_terminal(fleet: Fleet, targets: o.Targets, request: Request, *, what: s
 
     token = CancelToken()
     # A second Ctrl-C leaves nothing at once: the terminal is in a state that nobody could work with.
-    with LocalTerminal() as terminal, Interrupts(token, hurry=False) as interrupts, StdoutWatch(1, token):
+    with LocalTerminal() as terminal, Interrupts(token, hurry=False) as interrupts, StdoutWatch(1, token) as watch:
         going = begin(fleet, targets, request, cancel=token, terminal=terminal)
         try:
             results = list(going)
         except LostTerminalError as error:
             raise _as_error_of_output(error) from None
+        watch.check()
         _tell(results[0], terminal)
     return interrupts.exit_code or (largest_code(results) if return_own else going.exit_code)
 

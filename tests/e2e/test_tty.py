@@ -191,6 +191,14 @@ def test_who_reads_the_output_may_leave(at, lab):
     assert person.end() == (0, "y\r\ncode 141\r\n")
 
 
+def test_who_reads_the_output_may_leave_while_nothing_is_said(at, lab):
+    """It is noticed without a write that fails."""
+    person = at(
+        "-c", f"{{ {lab.program} run --tty -l web1 'sleep 1000'; echo code $? >&2; }} | true", command="/bin/sh"
+    )
+    assert person.end() == (0, "code 141\r\n")
+
+
 def test_a_full_disk(at, lab):
     person = at("-c", f"{lab.program} run --tty -l web1 'echo hello; sleep 1000' > /dev/full", command="/bin/sh")
     assert person.end() == (3, "fleet: output: cannot write standard output: No space left on device\r\n")
