@@ -165,6 +165,8 @@ def run(
         output_dir=output_dir,
         color=o.read_color_option(color, settings),
     )
+    if tty:
+        _refuse_beside_tty(script, stdin, max_output)
     request = Request(
         command[0] if command and len(command) == 1 else " ".join(command or []),
         script=w.read_script(script, command or []),
@@ -178,20 +180,23 @@ def run(
         template=template,
     )
     known = targets.load(settings)
-    chosen = targets.select(known)
     if list_hosts:
-        o.list_hosts(chosen)
-        return 0
-    if dry_run:
-        _show_commands(request, chosen)
-        return 0
-    look.check(len(chosen))
-    if tty:
+        o.list_hosts(targets.select(known))
+    elif dry_run:
+        _show_commands(request, targets.select(known))
+    else:
+        return _reach(targets.fleet(known, settings), targets, request, look, return_max=return_max)
+    return 0
+
+
+def _reach(fleet: Fleet, targets: o.Targets, request: Request, look: Look, *, return_max: bool) -> int:
+    """Run the request on the hosts that are meant: on a terminal, or as `look` shows it. Returns the exit code."""
+    look.check(len(targets.select(fleet.inventory)))
+    if look.tty:
         from controller.cli.tty import open_terminal
 
-        _refuse_beside_tty(script, stdin, max_output)
-        return open_terminal(targets.fleet(known, settings), targets, request, what="--tty", return_own=return_max)
-    return carry_out(targets.fleet(known, settings), targets, request, look, return_max=return_max)
+        return open_terminal(fleet, targets, request, what="--tty", return_own=return_max)
+    return carry_out(fleet, targets, request, look, return_max=return_max)
 
 
 def _refuse_beside_tty(script: str | None, stdin: str | None, max_output: int | None) -> None:
