@@ -6,6 +6,7 @@ import fcntl
 import io
 import os
 import pty
+import select
 import signal
 import sys
 from dataclasses import dataclass, field
@@ -127,6 +128,7 @@ def test_enter_is_read_and_answered(clock, line, screen, terminal):
     fd = terminal.stdin.fileno()
     assert watch.waits_for()[0] == (fd,)
     os.write(terminal.keyboard, b"\n")
+    assert select.select([terminal.stdin], [], [], 60)[0]
     watch.called([fd], asked=False)
     assert screen.getvalue().startswith(b"fleet: 0/2 done after 0:07, 1 running\n  web1  ")
     assert watch.waits_for()[0] == (fd,)
@@ -136,6 +138,7 @@ def test_what_is_typed_ahead_is_left_alone(clock, line, screen, terminal):
     watch = watching(clock, line)
     fd = terminal.stdin.fileno()
     os.write(terminal.keyboard, b"ls\n")
+    assert select.select([fd], [], [], 60)[0]  # the kernel passes on what is typed when it has the time
     watch.called([fd], asked=False)
     assert screen.getvalue() == b""
     assert watch.waits_for() == ((), FIRST_AFTER)
@@ -156,6 +159,7 @@ def test_a_terminal_that_cannot_say_what_was_typed(clock, line, screen, terminal
 def test_the_end_of_the_input_is_the_end_of_it(clock, line, screen, terminal):
     watch = watching(clock, line)
     os.write(terminal.keyboard, b"\x04")
+    assert select.select([terminal.stdin], [], [], 60)[0]
     watch.called([terminal.stdin.fileno()], asked=False)
     assert screen.getvalue() == b""
     assert watch.waits_for() == ((), FIRST_AFTER)
