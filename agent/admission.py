@@ -24,7 +24,8 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from functools import lru_cache
+from typing import Generic, NamedTuple, TypeVar
 
 from agent.wire.record import record
 
@@ -36,6 +37,7 @@ PATIENCE = 1.0  # seconds
 _GRAIN = 0.05
 MAX_WAITING = 2048  # a fan-out of 2,000 to one agent fits; so do the descriptors under the usual hard limit of 4,096
 MAX_PENALISED = 65_536
+_ADDRESSES = 256  # whose sources are remembered
 
 # Penalties are enforced from PENALTY_MIN accrued seconds, so that one mistake goes unpunished, up to PENALTY_MAX.
 PENALTY_MIN = 15.0
@@ -119,8 +121,7 @@ class Penalties:
                 del self._entries[source]
 
 
-@record
-class _Key:
+class _Key(NamedTuple):
     """Names a source. An exempt address in a /64 is a source of its own, and does not pay for its neighbours."""
 
     name: str
@@ -175,6 +176,8 @@ class Admission(Generic[Item]):
         self._total = total
         self._per_source = per_source
         self._exempt = tuple(exempt)
+        # Connections come in bursts from few addresses, and to read one is more than all the rest that is done here.
+        self._key = lru_cache(_ADDRESSES)(self._name)
         self._penalties = Penalties(clock) if penalties is None else penalties
         self._sources: dict[_Key, _Source[Item]] = {}  # those that hold a place or wait
         self._turns: dict[_Key, _Source[Item]] = {}  # those that wait; whose turn it is comes first
@@ -311,7 +314,7 @@ class Admission(Generic[Item]):
         self._waiting -= 1
         return item
 
-    def _key(self, address: str) -> _Key:
+    def _name(self, address: str) -> _Key:
         ip = _parse(address)
         return _Key(_source(ip), any(ip in network for network in self._exempt))
 
