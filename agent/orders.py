@@ -1,8 +1,8 @@
 """What the agent and a worker say to each other: one datagram for each order and each report, descriptors beside it.
 
 Not the wire: both ends are forks of one process, so there are no versions and nothing hostile in it. The rule: a
-datagram is small. A command may be 128 KiB, more than an unprivileged socket buffer takes in one piece, so it travels
-in a memfd, whose descriptor goes with those of the command's own pipes.
+datagram is small. A command may be 128 KiB, more than an unprivileged socket buffer takes in one piece, so a large one
+travels in a memfd, whose descriptor goes with those of the command's own pipes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import json
 import os
 import socket
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, fields
 
 from agent.memfd import memory_file
 from agent.wire.record import record
@@ -20,6 +19,7 @@ from agent.wire.record import record
 __all__ = ["Command", "Ended", "Kill", "Outcome", "Ready", "Run", "Started", "receive", "send", "send_run"]
 
 _MAX_DATAGRAM = 16 * 1024
+_MAX_SMALL = 8 * 1024  # bytes of a command that goes without a memfd
 _MAX_DESCRIPTORS = 5
 
 
@@ -98,27 +98,35 @@ class Ended:
     again: bool
 
 
-_RUN = b"run"
+_SMALL_RUN = b"C"
+_LARGE_RUN = b"M"
 _KINDS = {Kill: b"K", Ready: b"R", Started: b"S", Ended: b"E"}
 _PLAIN: dict[bytes, type[Kill | Ready | Started]] = {_KINDS[kind]: kind for kind in (Kill, Ready, Started)}
 
 
 def send_run(channel: socket.socket, command: Command, descriptors: Sequence[int]) -> None:
     """Send a `Run`. The caller keeps its own descriptors. Raises OSError."""
-    plain = {field.name: getattr(command, field.name) for field in fields(command)}
-    text = json.dumps(plain | {"environment": dict(command.environment)}).encode("ascii")
+    text = json.dumps(_values(command), default=dict).encode("ascii")
+    if len(text) <= _MAX_SMALL:
+        socket.send_fds(channel, [_SMALL_RUN + text], descriptors)
+        return
     memory = memory_file("command")
     try:
         with open(memory, "wb", closefd=False) as file:
             file.write(text)
-        socket.send_fds(channel, [_RUN], [memory, *descriptors])
+        socket.send_fds(channel, [_LARGE_RUN], [memory, *descriptors])
     finally:
         os.close(memory)
 
 
 def send(channel: socket.socket, message: Kill | Ready | Started | Ended) -> None:
     """Send any other message. Raises OSError."""
-    channel.send(_KINDS[type(message)] + json.dumps(astuple(message)).encode("ascii"))
+    channel.send(_KINDS[type(message)] + json.dumps(_values(message)).encode("ascii"))
+
+
+def _values(message: Command | Outcome | Kill | Ready | Started | Ended) -> list[object]:
+    values = [getattr(message, name) for name in message.__match_args__]
+    return [_values(value) if isinstance(value, Outcome) else value for value in values]
 
 
 def receive(channel: socket.socket) -> Run | Kill | Ready | Started | Ended | None:
@@ -130,9 +138,10 @@ def receive(channel: socket.socket) -> Run | Kill | Ready | Started | Ended | No
     data, ancillary = _next_datagram(channel)
     if not data:
         return None
-    if data == _RUN:
-        return _run([fd for *_, raw in ancillary for fd in memoryview(raw).cast("i")])
-    kind, values = data[:1], json.loads(data[1:])
+    kind = data[:1]
+    if kind in (_SMALL_RUN, _LARGE_RUN):
+        return _run(data[1:], [fd for *_, raw in ancillary for fd in memoryview(raw).cast("i")])
+    values = json.loads(data[1:])
     if kind == _KINDS[Ended]:
         outcome, again = values
         return Ended(Outcome(*outcome), again)
@@ -151,12 +160,14 @@ def _next_datagram(channel: socket.socket) -> tuple[bytes, list[tuple[int, int, 
         return data, ancillary
 
 
-def _run(descriptors: list[int]) -> Run:
+def _run(text: bytes, descriptors: list[int]) -> Run:
     try:
-        with open(descriptors.pop(0), "rb") as file:
-            file.seek(0)  # the offset is shared with the writer
-            plain = json.load(file)
-        command = Command(**plain | {"argv": tuple(plain["argv"])})
+        if not text:
+            with open(descriptors.pop(0), "rb") as file:
+                file.seek(0)  # the offset is shared with the writer
+                text = file.read()
+        argv, environment, *others = json.loads(text)
+        command = Command(tuple(argv), environment, *others)
         if len(descriptors) != command.descriptors:
             raise IndexError
     except IndexError:

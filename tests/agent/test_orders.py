@@ -56,14 +56,15 @@ def test_a_command_arrives_equal_with_its_descriptors(channel, command):
         os.close(fd)
 
 
+@pytest.mark.parametrize("length", [1, 128 * 1024], ids=["small", "large"])
 @pytest.mark.parametrize("count", [0, 1, 3])
-def test_a_command_without_its_descriptors_is_an_error_that_leaves_none_open(channel, count):
+def test_a_command_without_its_descriptors_is_an_error_that_leaves_none_open(channel, count, length):
     """The kernel drops those that find no room in the receiver."""
     before = len(os.listdir("/proc/self/fd"))
-    send_run(channel[0], Command(("/bin/sh",), {}, "/"), [0] * count)
+    send_run(channel[0], Command(("x" * length,), {}, "/"), [0] * count)
     with pytest.raises(OSError, match="Too many open files"):
         receive(channel[1])
-    channel[0].send(b"run")
+    channel[0].send(b"M")  # of a large command, not even what it is in
     with pytest.raises(OSError, match="Too many open files"):
         receive(channel[1])
     assert len(os.listdir("/proc/self/fd")) == before

@@ -323,7 +323,7 @@ def test_too_few_descriptors_is_an_error_that_leaves_none_open(child, commands, 
         for free in range(7):
             resource.setrlimit(resource.RLIMIT_NOFILE, (fillers[-1] + 1 + free, most))
             with pytest.raises(RunnerError) as caught:
-                runner.run(commands.shell("true", stdin=True))
+                runner.run(commands.shell("true " + "x" * 10_000, stdin=True))
             errors.append(str(caught.value))
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         for fd in fillers:

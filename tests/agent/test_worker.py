@@ -259,7 +259,7 @@ def test_what_runs_dies_with_the_agent(commands, child, mark):
     child(scenario)
 
 
-@pytest.mark.parametrize(("limit", "error"), [(8, "cannot take the command"), (9, "cannot start /bin/sh")])
+@pytest.mark.parametrize(("limit", "error"), [(7, "cannot take the command"), (8, "cannot start /bin/sh")])
 def test_a_worker_out_of_descriptors_says_so_and_lives(runner, commands, limit, error):
     """At first not all of the pipes arrive; then Popen has no room for its own."""
     worker = int(commands.run(runner, "echo $PPID").stdout)
