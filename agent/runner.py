@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import select
 import signal
 import socket
 import threading
@@ -20,7 +19,7 @@ from types import TracebackType
 from agent import cgroups, procs
 from agent.cgroups import Cgroup
 from agent.orders import Command, Ended, Kill, Outcome, Ready, Started, receive, send, send_run
-from agent.spawner import spawn_until_closed
+from agent.spawning import Spawner
 from agent.terminal import TerminalError, open_terminal, resize
 from agent.worker import GRACE, IDLE_LIMIT
 
@@ -181,11 +180,10 @@ class Job:
 class Runner:
     """Starts commands. `run` may be called from any thread."""
 
-    def __init__(self, control: socket.socket, spawner: int, home: str | None) -> None:
-        self._control = control
-        self._spawner = spawner
+    def __init__(self, spawner: Spawner, home: str | None) -> None:
         self._home = home
-        self._lock = threading.Lock()  # guards the three below
+        self._lock = threading.Lock()  # guards the four below
+        self._spawner = spawner
         self._idle: list[_Worker] = []
         self._busy: set[_Worker] = set()
         self._closed = False
@@ -200,16 +198,7 @@ class Runner:
         home = cgroups.own_directory() if cgroup else None
         if home is not None:
             cgroups.sweep(home)
-        control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            try:
-                pid = os.fork()
-            except OSError:
-                control.close()
-                raise
-            if pid == 0:
-                spawn_until_closed(theirs, home)
-        return cls(control, pid, home)
+        return cls(Spawner.fork(home), home)
 
     def run(self, command: Command, script: int | None = None) -> Job:
         """Start a command. That it could not be started may also come later, as the outcome's `error`.
@@ -239,8 +228,8 @@ class Runner:
             for worker in self._busy:
                 worker.channel.shutdown(socket.SHUT_WR)  # to close it is up to the thread that owns the job
             self._idle.clear()
-            self._control.close()
-        self._wait_for_spawner()
+            self._spawner.close()
+        self._spawner.wait(_CLOSE_LIMIT)
 
     def _hand_over(self, command: Command, descriptors: list[int]) -> _Worker:
         while True:
@@ -275,12 +264,22 @@ class Runner:
             raise RunnerError("make a channel to a worker", os.strerror(problem.errno or 0)) from problem
         with theirs:
             try:
-                socket.send_fds(self._control, [token.encode()], [theirs.fileno()])
+                self._ask(token, theirs)
             except OSError as problem:
                 channel.close()
                 raise RunnerError("reach the spawner", os.strerror(problem.errno or 0)) from problem
         channel.setblocking(False)
         return _Worker(channel, Cgroup.named(self._home, token) if self._home is not None else None)
+
+    def _ask(self, token: str, channel: socket.socket) -> None:
+        try:
+            self._spawner.ask(token, channel)
+        except ConnectionError:
+            from agent.log import log  # workers are forks of what has been imported, and have no log
+
+            log.error("the process that starts commands has died: starting another")
+            self._spawner.replace()
+            self._spawner.ask(token, channel)
 
     def _give_back(self, worker: _Worker, *, again: bool) -> None:
         with self._lock:
@@ -292,18 +291,6 @@ class Runner:
                 self._idle.append(worker)
         if not keep:
             worker.channel.close()
-
-    def _wait_for_spawner(self) -> None:
-        try:
-            handle = os.pidfd_open(self._spawner)
-            try:
-                if not select.select([handle], [], [], _CLOSE_LIMIT)[0]:
-                    signal.pidfd_send_signal(handle, signal.SIGKILL)  # stopped, perhaps
-                os.waitpid(self._spawner, 0)
-            finally:
-                os.close(handle)
-        except (ProcessLookupError, ChildProcessError):
-            pass  # somebody else has waited for it: the agent may be process 1 of a container
 
 
 def _make_pipes(count: int) -> tuple[list[int], list[int]]:

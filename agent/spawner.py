@@ -9,31 +9,42 @@ from __future__ import annotations
 
 import fcntl
 import os
+import resource
 import signal
 import socket
 import time
 from functools import partial
 from typing import NoReturn
 
+from agent import oom
 from agent.cgroups import Cgroup, sweep
 from agent.orders import Ended, Outcome, send
 from agent.procs import exit_after, reset_signals
 from agent.worker import Worker
 
-__all__ = ["MAX_TOKEN", "spawn_until_closed"]
+__all__ = ["MAX_TOKEN", "begin", "spawn_until_closed"]
 
 MAX_TOKEN = 64
 # A sweep touches every group there is: one before each fork made 2,000 forks cost two million of them. In seconds.
 _SWEEP_EVERY = 10.0
 
 
-def spawn_until_closed(control: socket.socket, home: str | None) -> NoReturn:
+def spawn_until_closed(control: socket.socket, home: str | None, points: str | None = None) -> NoReturn:
     """Be the spawner. Call it in the forked process. Each datagram on `control` is a token, by which the worker's
-    group is named, and the worker's end of its channel. `home` is where groups are made, None for no groups."""
-    exit_after(lambda: _serve(_cut_loose(control), home))
+    group is named, and the worker's end of its channel. `home` is where groups are made, None for no groups. `points`
+    is what workers give to `oom.restore`."""
+    exit_after(lambda: _serve(_cut_loose(control), home, points))
 
 
-def _serve(control: socket.socket, home: str | None) -> None:
+def begin(control: str, home: str, points: str, files: str) -> NoReturn:
+    """Be the spawner in a new interpreter, which was told all in words: the descriptor, the folder and the points of
+    `spawn_until_closed` (empty for None), and how many files a command may have open (RLIMIT_NOFILE)."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (int(files), most))
+    spawn_until_closed(socket.socket(fileno=int(control)), home or None, points or None)
+
+
+def _serve(control: socket.socket, home: str | None, points: str | None) -> None:
     swept = time.monotonic()  # the runner has swept at its start
     while True:
         token, descriptors, _, _ = socket.recv_fds(control, MAX_TOKEN, 1)
@@ -55,6 +66,7 @@ def _serve(control: socket.socket, home: str | None) -> None:
             pid = -1
         if pid == 0:
             control.close()
+            oom.restore(points)
             cgroup = Cgroup.named(home, token.decode()) if home is not None else None
             exit_after(partial(_work, channel, cgroup))
         channel.close()

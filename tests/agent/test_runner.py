@@ -10,6 +10,7 @@ import select
 import signal
 import stat
 import subprocess
+import sys
 import threading
 import time
 
@@ -225,7 +226,7 @@ def test_nothing_is_left_when_the_agent_is_killed(commands, mark, tmp_path, stop
 
 
 def test_no_worker_before_the_first_command_then_one_for_all(runner, commands):
-    children = f"/proc/{runner._spawner}/task/{runner._spawner}/children"
+    children = f"/proc/{runner._spawner.pid}/task/{runner._spawner.pid}/children"
     with open(children) as file:
         assert file.read() == ""
     workers = {worker_of(runner, commands) for _ in range(5)}
@@ -353,11 +354,11 @@ def test_too_many_processes_is_an_error_and_not_the_end(child, commands, strange
             monkeypatch.setattr(module, "send_run", send_late)
         most = resource.getrlimit(resource.RLIMIT_NPROC)[1]
         refused = os.strerror(errno.EAGAIN)
-        resource.prlimit(runner._spawner, resource.RLIMIT_NPROC, (0, most))
+        resource.prlimit(runner._spawner.pid, resource.RLIMIT_NPROC, (0, most))
         finished = commands.run(runner, "echo hi")
         assert finished.outcome == Outcome(None, None, f"cannot start a worker: {refused}")
         monkeypatch.undo()
-        resource.prlimit(runner._spawner, resource.RLIMIT_NPROC, (most, most))
+        resource.prlimit(runner._spawner.pid, resource.RLIMIT_NPROC, (most, most))
         worker = worker_of(runner, commands)
         resource.prlimit(worker, resource.RLIMIT_NPROC, (0, most))
         finished = commands.run(runner, "echo hi")
@@ -380,17 +381,59 @@ def test_a_runner_that_cannot_start_leaves_nothing_open(monkeypatch):
     assert open_descriptors() == before
 
 
-def test_without_the_spawner_idle_workers_still_work(runner, commands):
+def test_a_spawner_that_died_is_replaced_and_nothing_that_runs_notices(runner, commands, caplog):
     worker_of(runner, commands)
-    os.kill(runner._spawner, signal.SIGKILL)
-    os.waitpid(runner._spawner, 0)
-    job = runner.run(commands.shell("read go", stdin=True))
+    job = runner.run(commands.shell("read go; echo went", stdin=True))
+    before = open_descriptors()
+    os.kill(dead := runner._spawner.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, dead, os.WEXITED | os.WNOWAIT)
+    first = commands.run(runner, "ulimit -n; pwd; umask; echo $PPID")
+    assert first.outcome == Outcome(0, None)
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    *lines, worker = first.stdout.decode().splitlines()
+    assert lines == [str(soft), "/", "0022"]
+    assert caplog.messages == ["the process that starts commands has died: starting another"]
+    assert runner._spawner.pid != dead == spawner_before(dead)
+    assert worker_of(runner, commands) == int(worker), "it is used again"
+    assert spawner_of(runner, commands) == runner._spawner.pid
+    assert open_descriptors() == before + 1, "the channel of one more worker"
+    os.write(job.stdin, b"\n")
+    finished = commands.finish(job)
+    assert (finished.outcome, finished.stdout) == (Outcome(0, None), b"went\n")
+
+
+def spawner_before(pid):
+    """Return the number of a spawner that somebody has waited for."""
+    with pytest.raises(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
+    return pid
+
+
+def test_commands_of_a_second_spawner_have_the_limit_that_the_agent_was_started_with(child, commands):
+    def scenario():
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
+        runner = commands.start()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        os.kill(runner._spawner.pid, signal.SIGKILL)
+        os.waitpid(runner._spawner.pid, 0)
+        assert commands.run(runner, "ulimit -n").stdout == b"200\n"
+        runner.close()
+
+    child(scenario)
+
+
+def test_a_second_spawner_that_cannot_be_started_is_an_error_until_it_can(runner, commands, monkeypatch):
+    os.kill(runner._spawner.pid, signal.SIGKILL)
+    os.waitpid(runner._spawner.pid, 0)
+    before = open_descriptors()
+    monkeypatch.setattr(sys, "executable", "/no/python")
     with pytest.raises(RunnerError) as caught:
         runner.run(commands.shell("echo hi"))
-    assert str(caught.value) == "cannot reach the spawner: Broken pipe"
-    assert (caught.value.action, caught.value.reason) == ("reach the spawner", "Broken pipe")
-    job.close_stdin()
-    assert commands.finish(job).outcome == Outcome(1, None)
+    assert str(caught.value) == "cannot reach the spawner: No such file or directory"
+    assert (caught.value.action, caught.value.reason) == ("reach the spawner", "No such file or directory")
+    assert open_descriptors() == before
+    monkeypatch.undo()
     assert commands.run(runner, "echo hi").stdout == b"hi\n"
 
 
@@ -402,7 +445,7 @@ def test_close_kills_what_runs_and_ends_the_others(commands, mark):
     job = runner.run(commands.shell(f"echo $PPID; setsid sleep 1000.{mark} & sleep 1000.{mark}; :"))
     busy = os.pidfd_open(int(commands.line(job)))
     idle = os.pidfd_open(worker_of(runner, commands))
-    handle = os.pidfd_open(runner._spawner)
+    handle = os.pidfd_open(runner._spawner.pid)
     runner.close()
     runner.close()
     assert commands.readable(handle, 0)
@@ -445,8 +488,8 @@ def test_a_worker_given_back_after_the_end_goes(commands):
 def test_close_does_not_wait_for_a_spawner_that_was_stopped(commands, monkeypatch):
     monkeypatch.setattr(module, "_CLOSE_LIMIT", 0.01)
     runner = commands.start()
-    handle = os.pidfd_open(runner._spawner)
-    os.kill(runner._spawner, signal.SIGSTOP)
-    os.waitpid(runner._spawner, os.WUNTRACED)
+    handle = os.pidfd_open(runner._spawner.pid)
+    os.kill(runner._spawner.pid, signal.SIGSTOP)
+    os.waitpid(runner._spawner.pid, os.WUNTRACED)
     runner.close()
     commands.gone(handle)

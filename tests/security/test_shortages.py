@@ -96,10 +96,10 @@ def test_47_no_process_can_be_started(agents: Any, kit: SimpleNamespace) -> None
         ordinary_user=True,  # root has no such limit
         prepare="""
 import resource, agent.runner
-def limited(*arguments, spawn=agent.runner.spawn_until_closed):
+def limited(*arguments, spawn=agent.spawning.spawn_until_closed):
     resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
     spawn(*arguments)
-agent.runner.spawn_until_closed = limited
+agent.spawning.spawn_until_closed = limited
 """,
     )
     result = agent.run("echo hello")
