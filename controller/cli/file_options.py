@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 from controller.cli.declare import Argument, Option
 from controller.errors import FleetError
-from controller.settings import number
+from controller.settings import number, read_size
 
 if TYPE_CHECKING:
-    from inventory import Inventory
+    pass
 
 _WHAT = "What is done"
 _SHOW = "How results look"
 _DEFAULT_SUFFIX = "~"  # as with cp(1) and rsync(1)
 _LARGEST = 2**60  # bytes, and files
-_SIZE = re.compile(r"([0-9]{1,19})([KMGT]?)(?:i?B)?", re.IGNORECASE)
 _MODE = re.compile("[0-7]{1,5}")
 
 SourcesArgument = Annotated[
@@ -31,7 +29,7 @@ TimeoutOption = Annotated[
     float | None,
     Option("-t", "--timeout", metavar="S", help="Cut a host off after S seconds. [default: none]"),
 ]
-# `--exclude` is about files here, as with rsync(1); `-x` about hosts, as everywhere.
+# `--exclude` is about files here, as with rsync(1), and `-x` about hosts; see `controller.cli.excludes`.
 HostsExcludeOption = Annotated[
     list[str] | None,
     Option("-x", metavar="PATTERN", help="Without hosts that match; repeatable.", panel="Which hosts"),
@@ -41,7 +39,7 @@ ExcludeOption = Annotated[
     Option(
         "--exclude",
         metavar="PATTERN",
-        help="Without FILES that match, as rsync says it; repeatable. Hosts: -x.",
+        help="Without files that match, as rsync says it; a pattern that means hosts: without those. Repeatable.",
         panel=_WHAT,
     ),
 ]
@@ -114,13 +112,6 @@ def at_least_two(paths: list[str], command: str, what: str) -> list[str]:
     return paths
 
 
-def check_exclude(patterns: Sequence[str], known: Inventory) -> None:
-    """Refuse to take a host for a file: who leaves out db1 must not find it changed."""
-    for pattern in patterns:
-        if pattern in known or pattern in known.groups:
-            raise FleetError("--exclude", f"is about files, and {pattern!r} is a host or group", f"say -x {pattern}")
-
-
 def read_mode(value: object) -> int:
     if _MODE.fullmatch(str(value)) is None or int(str(value), 8) > 0o7777:
         raise ValueError(f"{value!r} is not an octal mode, such as 0644")
@@ -148,13 +139,8 @@ def read_command(value: object) -> str:
     return command
 
 
-def read_size(value: object) -> int:
-    match = _SIZE.fullmatch(str(value))
-    if match is None:
-        raise ValueError(f"{value!r} is not a number of bytes, such as 500, 64K or 2G")
-    size: int = int(match[1]) << 10 * " KMGT".index(match[2].upper() or " ")
-    number(size, low=1, high=_LARGEST, unit="bytes")
-    return size
+def read_max_size(value: object) -> int:
+    return read_size(value, low=1, high=_LARGEST)
 
 
 def read_count(value: object) -> int:

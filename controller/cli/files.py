@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 from controller.cli import file_options as x
 from controller.cli import options as o
 from controller.cli.declare import Command
+from controller.cli.excludes import split
 from controller.cli.file_look import FileLook, carry_out
 from controller.settings import load_settings, read_seconds
 
@@ -68,7 +70,8 @@ def push(
     *sources, destination = x.at_least_two(paths, "push", "SRC and DEST")
     seconds = o.check("--timeout", read_seconds, timeout, settings.timeout)
     known = targets.load(settings)
-    x.check_exclude(exclude or [], known)
+    files, more_hosts = split(exclude or [], known, sources)
+    targets = replace(targets, exclude=[*(exclude_hosts or []), *more_hosts])
     if list_hosts:
         o.list_hosts(targets.select(known))
         return 0
@@ -85,7 +88,7 @@ def push(
         diff=diff,
         validate=o.check("--validate", x.read_command, validate, None),
         delete=delete,
-        exclude=exclude or (),
+        exclude=files or (),
         quick=quick,
         follow=follow,
         template=template,
@@ -140,7 +143,8 @@ def pull(
     *remote, folder = x.at_least_two(paths, "pull", "REMOTE and LOCALDIR")
     seconds = o.check("--timeout", read_seconds, timeout, settings.timeout)
     known = targets.load(settings)
-    x.check_exclude(exclude or [], known)
+    files, more_hosts = split(exclude or [], known)
+    targets = replace(targets, exclude=[*(exclude_hosts or []), *more_hosts])
     if list_hosts:
         o.list_hosts(targets.select(known))
         return 0
@@ -152,8 +156,8 @@ def pull(
         follow=follow,
         preserve=preserve,
         quick=quick,
-        exclude=exclude or (),
-        max_size=o.check("--max-size", x.read_size, max_size, None),
+        exclude=files or (),
+        max_size=o.check("--max-size", x.read_max_size, max_size, None),
         max_files=o.check("--max-files", x.read_count, max_files, PullOptions().max_files),
     )
     return carry_out(

@@ -205,14 +205,6 @@ def test_list_hosts(command: list[str], capfd: pytest.CaptureFixture[str]) -> No
         (["push", "nothing", "/x"], "fleet: nothing: no such file or directory\n"),
         (["push", "file", "/x", "-t", "0"], "fleet: --timeout: 0 is not more than 0 and at most 31536000 seconds\n"),
         (
-            ["push", "file", "/x", "--exclude", "db1"],
-            "fleet: --exclude: is about files, and 'db1' is a host or group\nhint: say -x db1\n",
-        ),
-        (
-            ["pull", "/x", "y", "--exclude", "db"],
-            "fleet: --exclude: is about files, and 'db' is a host or group\nhint: say -x db\n",
-        ),
-        (
             ["pull", "/x", "y", "--max-size", "10Q"],
             "fleet: --max-size: '10Q' is not a number of bytes, such as 500, 64K or 2G\n",
         ),
@@ -239,6 +231,14 @@ def key(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_unknown_format(wrong: Wrong) -> None:
     said = wrong("rollback", "--format", "grub")
     assert said.startswith("fleet: --format: unknown table format 'grub': choose one of ")
+
+
+def test_excluded_hosts_and_files(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
+    _, how = asked("push", "file", "/x", "--exclude", "db*", "--exclude", "*.log", "-x", "web1")
+    assert (how["options"].exclude, how["exclude"]) == (["*.log"], ["web1", "db*"])
+    assert "fleet: --exclude db*: taken for hosts, as -x\n" in capsys.readouterr().err
+    _, how = asked("pull", "/x", "here", "--exclude", "db1", "--exclude", "*.gz")
+    assert (how["options"].exclude, how["exclude"]) == (["*.gz"], ["db1"])
 
 
 def test_a_source_that_is_a_fifo(wrong: Wrong, key: None, home: Path) -> None:
