@@ -48,7 +48,8 @@ StreamOption = Annotated[
     bool,
     Option(
         "--stream",
-        help="Whole lines as they come: 'host: line', of stderr 'host! line'; in one column on a terminal. With -b "
+        help="Whole lines as they come: 'host: line', of stderr 'host! line'; in one column on a terminal; lines "
+        "over 1 MiB in pieces. With -b "
         "also, at the end, who wrote the same: '= web[1-9] (9): same, 3 lines'; masks then see a line at a time.",
         panel=_SHOW,
     ),
@@ -58,5 +59,11 @@ JsonLinesOption = Annotated[bool, Option("--jsonl", help="A JSON event a line.",
 QuietOption = Annotated[bool, Option("-q", "--quiet", help="Failures only.", panel=_SHOW)]
 OutputDirOption = Annotated[
     str | None,
-    Option("-o", "--output-dir", metavar="DIR", help="Also write DIR/HOST.stdout and .stderr.", panel=_SHOW),
+    Option(
+        "-o",
+        "--output-dir",
+        metavar="DIR",
+        help="Also write DIR/HOST.stdout and .stderr; of a host that is broken, .stdout.partial.",
+        panel=_SHOW,
+    ),
 ]

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 from controller.output.sink import RunInfo
 from controller.output.writer import OutputError
-from controller.results import Result
+from controller.results import Result, Status
 
 __all__ = ["OutputDir", "file_name"]
 
+_STREAMS = ("stdout", "stderr")
+_PARTIAL = ".partial"
 _UNFIT = re.compile(r"^[.-]|[^\w.@:+,=-]")
 # Never through a link that somebody else put there, and never waiting for the reader of a FIFO: the folder may be one
 # that others can write to, such as /tmp.
@@ -39,7 +42,9 @@ def file_name(host: str) -> str:
 class OutputDir:
     """Writes ``DIR/HOST.stdout`` and ``DIR/HOST.stderr`` for every host, empty ones too.
 
-    Files of an earlier run are replaced, so that what is there afterwards is this run's output and nothing else.
+    Files of an earlier run are replaced, so that what is there afterwards is this run's output and nothing else. What
+    came of a host whose connection broke is moved to ``HOST.stdout.partial``: a script that reads ``HOST.stdout`` must
+    not take it for what the command wrote.
     """
 
     keeps = False
@@ -72,6 +77,8 @@ class OutputDir:
         """Make the files of a host that was never started, so that none of an earlier run is left."""
         if not self._failed:
             self._begin(result.host)
+            if result.status is Status.BROKEN:
+                self._set_aside(result.host)
 
     def finish(self, run: RunInfo, results: Sequence[Result]) -> None:
         """Make the files of every host that `end` was not called for."""
@@ -84,20 +91,38 @@ class OutputDir:
 
     def _begin(self, host: str) -> None:
         if host not in self._begun:
-            self._write(host, "stdout", os.O_TRUNC, b"")
-            self._write(host, "stderr", os.O_TRUNC, b"")
+            for stream in _STREAMS:
+                self._write(host, stream, os.O_TRUNC, b"")
+                with self._errors(self._file(host, stream) + _PARTIAL) as path, suppress(FileNotFoundError):
+                    os.unlink(path)
             self._begun.add(host)
 
-    def _write(self, host: str, stream: str, flag: int, data: bytes) -> None:
-        path = os.path.join(self._path, f"{file_name(host)}.{stream}")
+    def _set_aside(self, host: str) -> None:
+        """Move what has come out of the way, and leave empty files in its place."""
+        for stream in _STREAMS:
+            with self._errors(self._file(host, stream)) as path:
+                if not os.lstat(path).st_size:
+                    continue
+                os.replace(path, path + _PARTIAL)
+            self._write(host, stream, os.O_TRUNC, b"")
+
+    def _file(self, host: str, stream: str) -> str:
+        return os.path.join(self._path, f"{file_name(host)}.{stream}")
+
+    @contextmanager
+    def _errors(self, path: str) -> Iterator[str]:
         try:
+            yield path
+        except OSError as exc:
+            self._failed = True
+            raise OutputError.from_os_error(path, exc) from exc
+
+    def _write(self, host: str, stream: str, flag: int, data: bytes) -> None:
+        with self._errors(self._file(host, stream)) as path:
             descriptor = os.open(path, _FLAGS | flag, 0o666)
             try:
                 left = memoryview(data)
                 while left:
                     left = left[os.write(descriptor, left) :]
             finally:
-                os.close(descriptor)  # inside the outer try: a network file system may tell of a full disk only now
-        except OSError as exc:
-            self._failed = True
-            raise OutputError.from_os_error(path, exc) from exc
+                os.close(descriptor)  # its error counts: a network file system may tell of a full disk only now

@@ -164,3 +164,36 @@ def test_no_descriptor_is_kept_and_threads_do_not_mix(tmp_path):
         thread.join()
     assert len(os.listdir("/proc/self/fd")) == before
     assert [tmp_path.joinpath(f"{host}.stdout").read_bytes() for host in hosts] == [text] * 8
+
+
+def test_what_came_of_a_broken_host_is_set_aside(tmp_path, run):
+    """A script that reads HOST.stdout must not take half of an output for the whole."""
+    sink = OutputDir(tmp_path)
+    for host in ("web1", "web2", "web3"):
+        sink.start(host)
+        sink.stdout(host, b"half")
+    sink.stderr("web2", b"oh")
+    results = [Result("web1", Status.OK), Result("web2", Status.BROKEN), Result("web3", Status.BROKEN)]
+    for result in results:
+        sink.end(result)
+    sink.finish(run, results)
+    empty = {f"{host}.{stream}": b"" for host in ("web1", "web2", "web3") for stream in ("stdout", "stderr")}
+    assert contents(tmp_path) == empty | {
+        "web1.stdout": b"half",
+        "web2.stdout.partial": b"half",
+        "web2.stderr.partial": b"oh",
+        "web3.stdout.partial": b"half",
+    }
+    again = OutputDir(tmp_path)
+    again.stdout("web2", b"whole")
+    again.end(Result("web2", Status.OK))
+    assert "web2.stdout.partial" not in contents(tmp_path) and "web2.stderr.partial" not in contents(tmp_path)
+    assert contents(tmp_path)["web2.stdout"] == b"whole"
+
+
+def test_what_cannot_be_set_aside_is_an_error(tmp_path):
+    sink = OutputDir(tmp_path)
+    sink.stdout("web1", b"half")
+    tmp_path.joinpath("web1.stdout.partial").mkdir()
+    with pytest.raises(OutputError, match=r"web1\.stdout: Is a directory$"):
+        sink.end(Result("web1", Status.BROKEN))
