@@ -1,7 +1,7 @@
 """Output as it arrives: `Stream` names the host on each line, `Raw` is one host's bytes and nothing else.
 
 Neither keeps output. What `Stream` holds back for each host and stream is the line that has not ended yet, and of
-that at most 64 KiB.
+that at most 1 MiB.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from controller.text import clean_bytes, clean_line, settled
 
 __all__ = ["LONGEST_LINE", "Raw", "Stream"]
 
-LONGEST_LINE = 64 * 1024  # bytes; a longer line is shown in pieces of this size, as lines of their own
+LONGEST_LINE = 1024 * 1024  # bytes; a longer line is shown in pieces of this size, as lines of their own
 
 # Work on this many bytes at once: from 128 KiB up, malloc takes each buffer from the kernel and gives it back, and the
 # page faults make it four times slower.
@@ -89,7 +89,7 @@ def _end_of_lines(data: memoryview) -> int:
 class Stream:
     """Live lines: ``host: line`` for standard output, ``host! line`` for standard error.
 
-    Lines of different hosts never mix, a line without a newline at the end gets one, and a line of more than 64 KiB
+    Lines of different hosts never mix, a line without a newline at the end gets one, and a line of more than 1 MiB
     is shown in pieces. Both go to `stdout`; why a host is not good, and the summary, go to `stderr`.
     """
 
