@@ -41,7 +41,7 @@ class Table:
 
     In OUTPUT stands standard output, then standard error with ``! `` before each line; blank lines and blanks at the
     ends go, as with tabulate. What `fleet` itself has to say stands in brackets: ``[error: connection refused]``.
-    On a terminal, and nowhere else, lines of OUTPUT that are too long for it end in an ellipsis.
+    On a terminal, and nowhere else, lines of a host's output that are too long for it end in an ellipsis.
     """
 
     keeps = True
@@ -89,7 +89,9 @@ class Table:
             cell = _Cell(self._out, prefix, layout.indent)
             for part in _parts(result):
                 pieces = _pieces(part, harmless=self._out.terminal)
-                cell.add(pieces if room is None else fitted_lines(pieces, room - len(part.mark)), part.mark)
+                if room is not None and not part.ours:  # what is wrong, and how to mend it, is never cut
+                    pieces = fitted_lines(pieces, room - len(part.mark))
+                cell.add(pieces, part.mark)
             cell.end()
 
     def _write_whole(self, results: Sequence[Result]) -> None:

@@ -88,6 +88,13 @@ def test_nothing_is_cut_in_a_pipe(screen, run):
     assert b"y" * 1000 + b"\n" in screen.shown
 
 
+def test_what_is_wrong_and_how_to_mend_it_is_never_cut(screen, run):
+    out = Writer(screen.stdout, terminal=True, width=60)
+    error = "not enrolled: mend with: fleet enroll a-host-with-a-name-that-is-not-short"
+    Table(out, screen.err).finish(run, [Result("web1", Status.DENIED, error=error)])
+    assert f"[error: {error}]\n" in screen.shown.decode()
+
+
 def test_the_width_is_that_of_the_terminal_at_the_moment():
     master, slave = pty.openpty()
     with open(slave, "wb", buffering=0) as stream:
