@@ -9,13 +9,23 @@ from controller.cli import options as o
 from controller.cli.declare import Command, Option
 from controller.cli.look import writers
 from controller.errors import FleetError
-from controller.settings import Settings, load_settings
+from controller.settings import Settings, load_settings, read_seconds
 
 if TYPE_CHECKING:
     from inventory import Host, Inventory
 
 JsonOption = Annotated[bool, Option("--json", help="As JSON.")]
 ListOption = Annotated[bool, Option("--json", help="As `ansible-inventory --list` prints it.")]
+TimeoutOption = Annotated[
+    float | None,
+    Option(
+        "-t",
+        "--timeout",
+        metavar="S",
+        help="As --connect-timeout: there is no more than that. The shorter counts.",
+        panel="How to reach them",
+    ),
+]
 GraphOption = Annotated[bool, Option("--graph", help="As `ansible-inventory --graph` draws it.")]
 FoldOption = Annotated[bool, Option("--fold", help="As one node set: web[01-20],db1.")]
 HostOption = Annotated[
@@ -32,6 +42,7 @@ def ping(
     list_hosts: o.ListHostsOption = False,
     fanout: o.FanoutOption = None,
     connect_timeout: o.ConnectTimeoutOption = None,
+    timeout: TimeoutOption = None,
     port: o.PortOption = None,
     key: o.KeyOption = None,
     registry: o.RegistryOption = None,
@@ -43,6 +54,9 @@ def ping(
 ) -> int:
     """Reach and authenticate every host: version, Python, system, clock difference and round trip."""
     settings = load_settings(os.environ)
+    if timeout is not None:
+        most = settings.connect_timeout if connect_timeout is None else connect_timeout
+        connect_timeout = min(most, o.check("--timeout", read_seconds, timeout, most))
     targets = o.Targets(
         inventory, limit, hosts, exclude, fanout, connect_timeout, port, key, registry, cache_ttl, refresh_cache
     )
@@ -55,6 +69,7 @@ def ping(
     from controller.cancel import CancelToken
     from controller.cli.watching import shown_while
     from controller.interrupts import Interrupts
+    from controller.output import RunInfo
     from controller.output.listing import write_ping, write_ping_json
     from controller.output.words import summary
 
@@ -65,12 +80,14 @@ def ping(
     with Interrupts(token) as interrupts, shown_while(going, err):
         for _ in going:
             pass
+    code = interrupts.exit_code or going.exit_code
     if json:
-        write_ping_json(out, going.results)
+        info = RunInfo(going.id, going.command, going.started, going.elapsed, code, len(going.results))
+        write_ping_json(out, info, going.results)
     else:
         write_ping(out, going.results, tablefmt=tablefmt)
         err.line(summary(going.results, going.elapsed, err.colour))
-    return interrupts.exit_code or going.exit_code
+    return code
 
 
 def hosts(

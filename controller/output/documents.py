@@ -14,7 +14,7 @@ from typing import TypeAlias
 from controller.output.sink import RunInfo
 from controller.output.words import counts, timestamp
 from controller.output.writer import Writer
-from controller.results import FileResult, Result
+from controller.results import FileResult, PingResult, Result
 from controller.text import settled
 
 __all__ = ["Json", "JsonLines", "encode", "result_object", "run_object", "summary_object"]
@@ -80,7 +80,7 @@ def run_object(run: RunInfo) -> Object:
     }
 
 
-def summary_object(results: Sequence[Result]) -> Object:
+def summary_object(results: Sequence[Result | PingResult]) -> Object:
     """Return how many hosts have each status."""
     return {status.value: number for status, number in counts(results).items()}
 

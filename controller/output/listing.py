@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from controller.output.documents import encode
+from controller.output.documents import encode, run_object, summary_object
+from controller.output.sink import RunInfo
 from controller.output.writer import Writer
 from controller.render import DEFAULT_FORMAT, check_format, table
 from controller.results import PingResult
@@ -15,7 +16,7 @@ from controller.text import clean_line
 
 __all__ = ["write_ping", "write_ping_json", "write_table"]
 
-_PING_HEADERS = ("HOST", "STATUS", "AGENT", "PYTHON", "OS", "CLOCK", "RTT", "ERROR")
+_PING_HEADERS = ("HOST", "STATUS", "AGENT", "PYTHON", "OS", "CLOCK_OFFSET", "RTT", "ERROR")
 
 
 def write_table(
@@ -40,8 +41,8 @@ def write_ping(out: Writer, results: Sequence[PingResult], *, tablefmt: str = DE
             result.agent,
             result.python,
             result.os,
-            None if result.clock_offset is None else f"{result.clock_offset:+.3f}s",
-            None if result.rtt is None else f"{result.rtt * 1000:.1f}ms",
+            None if result.clock_offset is None else f"{round(result.clock_offset, 3) + 0.0:+.3f}s",  # never -0.000
+            None if result.rtt is None else f"{result.rtt:.4f}s",
         )
         status = out.colour.status(result.status) if coloured else result.status.value
         known = ["-" if fact is None else clean_line(fact) for fact in facts]
@@ -49,8 +50,8 @@ def write_ping(out: Writer, results: Sequence[PingResult], *, tablefmt: str = DE
     _write(out, _PING_HEADERS, rows, tablefmt)
 
 
-def write_ping_json(out: Writer, results: Sequence[PingResult]) -> None:
-    """Write ``{"results": [...]}`` with one object a host; times are in seconds."""
+def write_ping_json(out: Writer, run: RunInfo, results: Sequence[PingResult]) -> None:
+    """Write the document that `fleet run --json` writes, with other keys in the results; times are in seconds."""
     objects = [
         {
             "host": result.host,
@@ -64,7 +65,8 @@ def write_ping_json(out: Writer, results: Sequence[PingResult]) -> None:
         }
         for result in results
     ]
-    out.write(encode({"results": objects}) + b"\n")
+    head = {"run": run_object(run), "summary": summary_object(results)}
+    out.write(encode({**head, "results": objects}) + b"\n")
     out.flush()
 
 

@@ -12,11 +12,11 @@ def test_ping_table(lab):
     assert done.code == 4
     assert done.err == "1 ok, 1 unreachable, 1 denied of 3 hosts in 0.00s\n"
     header, *rows = [re.split(r"\s{2,}", line) for line in done.out.splitlines()]
-    assert header == ["HOST", "STATUS", "AGENT", "PYTHON", "OS", "CLOCK", "RTT", "ERROR"]
+    assert header == ["HOST", "STATUS", "AGENT", "PYTHON", "OS", "CLOCK_OFFSET", "RTT", "ERROR"]
     assert rows[0][:2] == ["web1", "ok"]
     assert rows[0][3] == platform.python_version()
     assert re.fullmatch(r"[+-]\d+\.\d{3}s", rows[0][5])
-    assert re.fullmatch(r"\d+\.\dms", rows[0][6])
+    assert re.fullmatch(r"\d+\.\d{4}s", rows[0][6])
     assert rows[1][:7] == ["gone", "unreachable", "-", "-", "-", "-", "-"]
     assert rows[2] == ["newcomer", "denied", "-", "-", "-", "-", "-", "not enrolled: mend with: fleet enroll newcomer"]
 
@@ -24,7 +24,9 @@ def test_ping_table(lab):
 def test_ping_json(lab):
     done = lab.fleet("ping", "--json", "-l", "good:stranger")
     assert (done.code, done.err) == (4, "")
-    assert list(done.json) == ["results"]
+    assert list(done.json) == ["run", "summary", "results"]
+    assert done.json["run"].items() >= {"command": "ping", "exit_code": 4}.items()
+    assert done.json["summary"] == {"ok": 3, "denied": 1}
     results = {result["host"]: result for result in done.json["results"]}
     assert list(results) == ["web1", "web2", "db1", "stranger"]
     for name in ("web1", "web2", "db1"):

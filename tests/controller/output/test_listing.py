@@ -44,12 +44,18 @@ def test_unknown_formats_are_refused(screen):
 def test_write_ping(screen):
     write_ping(screen.out, ANSWERS)
     assert screen.shown.decode().split("\n") == [
-        "HOST      STATUS    AGENT    PYTHON    OS         CLOCK     RTT      ERROR",
-        "web1      ok        0.1.0    3.11.7    Linux 6.1  -0.003s   1.2ms",
-        "web2\\x0a  ok        \\x1b[2J  3.13.0    x          +12.000s  250.0ms",
-        "db1       denied    -        -         -          -         -        not enrolled",
+        "HOST      STATUS    AGENT    PYTHON    OS         CLOCK_OFFSET    RTT      ERROR",
+        "web1      ok        0.1.0    3.11.7    Linux 6.1  -0.003s         0.0012s",
+        "web2\\x0a  ok        \\x1b[2J  3.13.0    x          +12.000s        0.2500s",
+        "db1       denied    -        -         -          -               -        not enrolled",
         "",
     ]
+
+
+@pytest.mark.parametrize(("offset", "shown"), [(-0.0004, b"+0.000s"), (0.0004, b"+0.000s"), (-0.0006, b"-0.001s")])
+def test_no_difference_has_no_minus(screen, offset, shown):
+    write_ping(screen.out, [PingResult("web1", Status.OK, clock_offset=offset)])
+    assert shown in screen.shown
 
 
 def test_write_ping_colours_a_table_and_no_document(coloured, screen):
@@ -61,10 +67,14 @@ def test_write_ping_colours_a_table_and_no_document(coloured, screen):
     assert b"\x1b" not in coloured.shown
 
 
-def test_write_ping_json(screen):
-    write_ping_json(screen.out, [ANSWERS[0], ANSWERS[2]])
+def test_write_ping_json(screen, run):
+    write_ping_json(screen.out, run, [ANSWERS[0], ANSWERS[2]])
     nothing = dict.fromkeys(["agent", "python", "os", "clock_offset", "rtt"])
-    assert json.loads(screen.shown) == {
+    document = json.loads(screen.shown)
+    assert list(document) == ["run", "summary", "results"]
+    assert (document["run"]["id"], document["run"]["exit_code"]) == (run.id, run.exit_code)
+    assert document["summary"] == {"ok": 1, "denied": 1}
+    assert {"results": document["results"]} == {
         "results": [
             {
                 "host": "web1",
