@@ -14,11 +14,12 @@ from dataclasses import fields, replace
 from agent.wire.record import record
 from controller.errors import FleetError
 
-__all__ = ["DEFAULT_MAX_OUTPUT", "Settings", "config_path", "load_settings", "number"]
+__all__ = ["DEFAULT_MAX_OUTPUT", "Settings", "config_path", "load_settings", "number", "read_size"]
 
 DEFAULT_MAX_OUTPUT = 16 * 1024 * 1024  # bytes of each host and stream
 
 _LARGEST_FANOUT = 100_000
+_SIZE = re.compile(r"(-?[0-9]{1,1000})([KMGT]?)(?:i?B)?", re.IGNORECASE)
 _LONGEST = 365 * 86400.0  # seconds; longer is a slip of the keyboard
 
 
@@ -51,6 +52,16 @@ def _whole(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise ValueError(f"{value!r} is not a whole number")
     return value
+
+
+def read_size(value: object, *, low: int, high: int) -> int:
+    """Read a number of bytes: 500, 64K, 2GiB. Raises ValueError."""
+    match = _SIZE.fullmatch(str(value))
+    if match is None:
+        raise ValueError(f"{value!r} is not a number of bytes, such as 500, 64K or 2G")
+    size: int = int(match[1]) << 10 * " KMGT".index(match[2].upper() or " ")
+    number(size, low=low, high=high, unit="bytes")
+    return size
 
 
 def read_fanout(value: object) -> int:
@@ -115,6 +126,7 @@ _READERS: dict[str, Callable[[object], object]] = {
     "registry": _path,
     "color": read_color,
 }
+_NUMBERS = ("fanout", "connect_timeout", "timeout", "port")
 assert set(_READERS) == {field.name for field in fields(Settings)}
 
 
@@ -172,6 +184,8 @@ def _read_key(path: str, text: str, name: str, value: object) -> object:
         close = difflib.get_close_matches(name, _READERS, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(_READERS)}"
         raise FleetError(where, f"unknown key {name!r}", hint)
+    if isinstance(value, str) and name in _NUMBERS:  # TOML has numbers; the environment has text alone
+        raise FleetError(where, f"{name}: {value!r} is a string, not a number")
     try:
         return _READERS[name](value)
     except ValueError as error:

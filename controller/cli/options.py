@@ -48,7 +48,7 @@ InventoryOption = Annotated[
         "-i",
         "--inventory",
         metavar="PATH",
-        help="Inventory; repeatable, '-' is stdin. [env FLEET_INVENTORY; default ./hosts.ini]",
+        help="Inventory; repeatable, '-' is stdin. [env FLEET_INVENTORY, then the config file; default ./hosts.ini]",
         panel=_TARGETS,
     ),
 ]
@@ -63,12 +63,12 @@ LimitOption = Annotated[
     ),
 ]
 HostsOption = Annotated[
-    str | None,
+    list[str] | None,
     Option(
         "-w",
         "--hosts",
         metavar="NODESET",
-        help="These hosts, with or without an inventory: web[01-20],db1",
+        help="These hosts, with or without an inventory: web[01-20],db1; repeatable.",
         panel=_TARGETS,
     ),
 ]
@@ -157,7 +157,7 @@ class Targets:
 
     inventory: list[str] | None = None
     limit: list[str] | None = None
-    hosts: str | None = None
+    hosts: list[str] | None = None
     exclude: list[str] | None = None
     fanout: int | None = None
     connect_timeout: float | None = None
@@ -173,7 +173,7 @@ class Targets:
 
         return load_inventory(
             self._sources(settings),
-            hosts=self.hosts,
+            hosts=None if self.hosts is None else ",".join(self.hosts),
             warn=_warn,
             cache_ttl=check("--cache-ttl", read_ttl, self.cache_ttl, 0.0),
             refresh_cache=self.refresh_cache,

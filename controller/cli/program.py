@@ -25,6 +25,10 @@ def run(commands: Mapping[str, Command], words: Sequence[str]) -> int | None:
     try:
         code: int | None = program(commands)(args=list(words), prog_name="fleet", standalone_mode=False)
         return code
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # typer ends the process when nobody reads the help
+            raise BrokenPipeError from None
+        raise
     except Exception as error:
         if isinstance(error, _UsageError):
             return _complain_of_usage(error)

@@ -15,7 +15,7 @@ from controller.cli.declare import Argument, Command, Option
 from controller.cli.look import Look
 from controller.errors import FleetError, InputError
 from controller.results import EXIT_CUT_OFF
-from controller.settings import DEFAULT_MAX_OUTPUT, load_settings, number, read_seconds
+from controller.settings import DEFAULT_MAX_OUTPUT, load_settings, read_seconds, read_size
 
 if TYPE_CHECKING:
     from controller.api import Fleet
@@ -48,11 +48,12 @@ ChdirOption = Annotated[
     Option("--chdir", metavar="DIR", help="Where to run it. [default: home]", panel=_WHAT),
 ]
 MaxOutputOption = Annotated[
-    int | None,
+    str | None,
     Option(
         "--max-output",
         metavar="BYTES",
-        help="Keep so much of each host's stdout and stderr. [default: 16 MiB; no limit with --raw and --stream]",
+        help="Keep so much of each host's stdout and stderr; K, M, G, T are understood. [default: 16 MiB; no limit with"
+        " --raw and --stream]",
         panel=_SHOW,
     ),
 ]
@@ -132,6 +133,9 @@ def run(
     On a terminal, a line on stderr says meanwhile how many hosts are done and which are waited for; Enter tells what
     each of those wrote last. So does SIGUSR1, with and without a terminal.
 
+    On a terminal, lines of output in the table that are too long for it end in an ellipsis; -b, --stream, --raw and -o
+    have them whole.
+
     Options end where the command begins. Exit code: 0 every host ok, 2 usage or no host, 3 some host timed out or was
     cancelled, 4 some host was not reached, 5 some command failed (the worst of 4, 3, 5), 130 Ctrl-C.
     """
@@ -199,7 +203,7 @@ def _reach(fleet: Fleet, targets: o.Targets, request: Request, look: Look, *, re
     return carry_out(fleet, targets, request, look, return_max=return_max)
 
 
-def _refuse_beside_tty(script: str | None, stdin: str | None, max_output: int | None) -> None:
+def _refuse_beside_tty(script: str | None, stdin: str | None, max_output: str | None) -> None:
     if script is not None:
         raise FleetError("--tty and --script", "a script gets no terminal", "push it, then run it with --tty")
     if stdin is not None:
@@ -258,11 +262,9 @@ def _environment(pairs: list[str]) -> dict[str, str]:
     return environment
 
 
-def _max_output(value: int | None, look: Look) -> int | None:
+def _max_output(value: str | None, look: Look) -> int | None:
     def read(value: object) -> int:
-        assert isinstance(value, int)
-        number(value, low=0, high=_LARGEST_OUTPUT, unit="bytes")
-        return value
+        return read_size(value, low=0, high=_LARGEST_OUTPUT)
 
     return o.check("--max-output", read, value, None if look.passes_on else DEFAULT_MAX_OUTPUT)
 

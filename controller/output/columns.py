@@ -22,7 +22,7 @@ from controller.output.width import display_width, fitted, padded
 from controller.output.words import summary
 from controller.output.writer import Writer
 from controller.render import DEFAULT_FORMAT, check_format, table
-from controller.results import Result
+from controller.results import EXIT_USAGE, Result
 from controller.rows import HOST, Query, Row, UnknownColumnError, fitting, main_names
 from controller.text import clean_line
 
@@ -46,11 +46,16 @@ class _Gathered:
     rest: Sequence[Result]
     unknown: UnknownColumnError | None = None
 
-    def complain(self) -> None:
-        """Raise FleetError for a query that could not be answered."""
+    def complain(self, code: int) -> None:
+        """Raise FleetError for a query that could not be answered. The run's own exit code stays, if it is not 0."""
         if self.unknown is not None:
             known = ", ".join(self.unknown.known)
-            raise FleetError(self.unknown.option, f"no column {self.unknown.name!r}", f"there are {known}")
+            raise FleetError(
+                self.unknown.option,
+                f"no column {self.unknown.name!r}",
+                f"there are {known}",
+                exit_code=code or EXIT_USAGE,
+            )
 
 
 def _gather(results: Sequence[Result], query: Query) -> _Gathered:
@@ -136,7 +141,7 @@ class Columns(_Silent):
         if not gathered.names:
             self._messages.line("no host's output is a table")
         self._messages.line(summary(results, run.elapsed, self._messages.colour))
-        gathered.complain()
+        gathered.complain(run.exit_code)
 
     def _write_table(self, names: Row, rows: Sequence[Row]) -> None:
         plain = self._format == DEFAULT_FORMAT
@@ -195,7 +200,7 @@ class ColumnsJson(_Silent):
         rest = b",".join(b"\n  " + encode(result_object(result)) for result in gathered.rest)
         self._out.write(b' "rest": [%b]}\n' % rest)
         self._out.flush()
-        gathered.complain()
+        gathered.complain(run.exit_code)
 
 
 def _valid(text: str) -> str:

@@ -115,13 +115,19 @@ def test_numbers_out_of_range(lab, option, value, why):
     refused(lab.fleet("run", option, value, "-l", "gone", "true"), f"{option}: {why}")
 
 
-@pytest.mark.parametrize("option", ["--fanout", "--port", "--max-output"])
+@pytest.mark.parametrize("option", ["--fanout", "--port"])
 def test_what_is_no_whole_number(lab, option):
     for value in ("x", "1.5", ""):
         done = lab.fleet("run", option, value, "-l", "gone", "true")
         assert (done.code, done.out) == (2, "")
         assert done.err.startswith("fleet: usage: invalid value for '")
         assert done.err.endswith("hint: fleet run --help\n")
+
+
+@pytest.mark.parametrize("value", ["x", "1.5", "", "1P", "K", "1 K"])
+def test_what_is_no_number_of_bytes(lab, value):
+    why = f"{value!r} is not a number of bytes, such as 500, 64K or 2G"
+    refused(lab.fleet("run", "--max-output", value, "-l", "gone", "true"), f"--max-output: {why}")
 
 
 def test_the_largest_numbers_work(lab):
@@ -162,6 +168,25 @@ def test_help(lab):
         done = lab.fleet(*command, "--help")
         assert (done.code, done.err) == (0, "")
         assert done.out.startswith(f"Usage: fleet {' '.join(command)}".rstrip())
+
+
+def test_help_that_nobody_reads_ends_quietly(lab):
+    for words in ("--help", "run --help", "--nosuch"):
+        reading, writing = os.pipe()
+        os.close(reading)
+        done = lab.start(*words.split(), stdout=writing)
+        os.close(writing)
+        _, err = done.communicate(timeout=60)
+        expected = (2, b"fleet: usage: no such option: --nosuch\nhint: fleet --help\n")
+        assert (done.returncode, err) == (expected if words == "--nosuch" else (141, b""))
+
+
+def test_messages_that_find_no_room_cost_no_result(lab):
+    with open("/dev/full", "wb") as full:
+        done = lab.start("run", "-l", "web1", "echo hello", stderr=full)
+        out, _ = done.communicate(timeout=60)
+    assert done.returncode == 3
+    assert b"hello" in out
 
 
 # The key and the registry

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import subprocess
 import sys
@@ -65,6 +66,31 @@ def test_errors(command, monkeypatch, capsys, error, code, text):
     command(raising(error))
     assert main(["x"]) == code
     assert capsys.readouterr() == ("", text)
+
+
+def test_where_an_error_comes_from_is_shown_on_demand(command, monkeypatch, capsys):
+    monkeypatch.setenv("FLEET_DEBUG", "1")
+    command(raising(FleetError("a", "b", "c")))
+    assert main(["x"]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("Traceback (most recent call last):\n")
+    assert err.endswith("controller.errors.FleetError: a: b\nfleet: a: b\nhint: c\n")
+    assert main(["hosts", "--zzz"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("Traceback (most recent call last):\n")
+    assert err.endswith("fleet: usage: no such option: --zzz\nhint: fleet hosts --help\n")
+
+
+def test_an_error_that_cannot_be_written_keeps_its_exit_code(command, monkeypatch):
+    monkeypatch.delenv("FLEET_DEBUG", raising=False)
+    command(raising(FleetError("a", "b", exit_code=4)))
+
+    class Full(io.StringIO):
+        def write(self, text):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sys, "stderr", Full())
+    assert main(["x"]) == 4
 
 
 def test_bugs_are_raised_on_demand(command, monkeypatch):

@@ -39,11 +39,12 @@ def test_no_inventory_at_all(here):
     assert (str(caught.value), caught.value.hint) == (
         "inventory: there is no hosts.ini here", "name an inventory with -i, or hosts with -w"
     )  # fmt: skip
-    assert len(Targets(hosts="a[1-3]").load(Settings())) == 3
+    assert len(Targets(hosts=["a[1-3]"]).load(Settings())) == 3
+    assert list(Targets(hosts=["b", "a[1-2],b", "c"]).load(Settings()).names) == ["b", "a1", "a2", "c"]
 
 
 def test_limits_and_exclusions(here):
-    targets = Targets(hosts="a[1-9]", limit=["a[1-5]", "a[3-7]"], exclude=["a4", "a9"])
+    targets = Targets(hosts=["a[1-9]"], limit=["a[1-5]", "a[3-7]"], exclude=["a4", "a9"])
     assert [host.name for host in targets.select(targets.load(Settings()))] == ["a3", "a5"]
 
 
@@ -56,7 +57,7 @@ def test_limits_and_exclusions(here):
     ],
 )
 def test_numbers_out_of_range(given, text):
-    targets = Targets(hosts="a", **given)
+    targets = Targets(hosts=["a"], **given)
     with pytest.raises(FleetError) as caught:
         targets.fleet(targets.load(Settings()), Settings())
     assert str(caught.value) == text
@@ -64,16 +65,16 @@ def test_numbers_out_of_range(given, text):
 
 def test_a_cache_time_out_of_range():
     with pytest.raises(FleetError, match=r"^--cache-ttl: "):
-        Targets(hosts="a", cache_ttl=-1.0).load(Settings())
+        Targets(hosts=["a"], cache_ttl=-1.0).load(Settings())
 
 
 def test_options_beat_settings_for_a_fleet(here):
     (here / "key").touch(0o600)
     (here / "key").write_text("fleet-key-1 ops " + "00" * 32 + "\n")
-    targets = Targets(hosts="a[1-9]", fanout=2, key="key")
+    targets = Targets(hosts=["a[1-9]"], fanout=2, key="key")
     settings = Settings(fanout=3, key="elsewhere")
     assert targets.fleet(targets.load(settings), settings).run("true").width == 2
-    unsaid = Targets(hosts="a[1-9]")
+    unsaid = Targets(hosts=["a[1-9]"])
     settings = Settings(fanout=3, key="key")
     assert unsaid.fleet(unsaid.load(settings), settings).run("true").width == 3
 
@@ -93,7 +94,7 @@ def test_say(capfdbinary):
 
 
 def test_list_hosts(capfd):
-    targets = Targets(hosts="a[1-2]")
+    targets = Targets(hosts=["a[1-2]"])
     options.list_hosts(targets.select(targets.load(Settings())))
     assert capfd.readouterr() == ("a1\na2\n", "")
 

@@ -140,7 +140,7 @@ def test_a_column_that_is_not_there_costs_no_result(screen, run, asked, option, 
     error = caught.value
     assert (error.what, error.why) == (option, "no column 'Avial'")
     assert error.hint == "there are HOST, Filesystem, Size, Used, Avail, Use%, Mounted on"
-    assert error.exit_code == 2
+    assert error.exit_code == run.exit_code == 5, "the worst thing that happened"
     rows = json.loads(screen.shown)["rows"] if as_json else lines(screen)[1:]
     assert len(rows) == 2
 
