@@ -25,6 +25,7 @@ from agent import config, memory, store
 from agent.about import about
 from agent.admission import Admission, Decision, Outcome
 from agent.config import Config, Listen
+from agent.crew import Crew
 from agent.errors import AgentError
 from agent.files import Files
 from agent.journal import open_and_sweep
@@ -41,9 +42,6 @@ from agent.wire.record import record
 __all__ = ["serve"]
 
 _BACKLOG = 1024
-# Address space, hardly memory. Python 3.13 reads JSON 10,000 levels deep before its RecursionError, and with 1 MiB one
-# nested message is a segmentation fault; 2 MiB are enough.
-_STACK_SIZE = 4 * 1024 * 1024
 _STOP_LIMIT = 8.0  # seconds: a killed tree is dead within 5 s
 _LOOK_EVERY = 60.0  # seconds between two looks at what there is to report, at least
 _REST_AFTER = 10.0  # seconds without a new connection
@@ -98,13 +96,14 @@ def serve(directory: str, settings: Config, runner: Runner) -> int:
 class _Arrival:
     """An accepted connection, and its session once it has one."""
 
-    __slots__ = ("accepted", "session", "sock", "source", "where")
+    __slots__ = ("accepted", "session", "sock", "source", "waited", "where")
 
     def __init__(self, sock: socket.socket, address: tuple[Any, ...], accepted: float) -> None:
         self.sock = sock
         self.source = str(address[0])
         self.where = f"[{address[0]}]:{address[1]}" if ":" in self.source else f"{address[0]}:{address[1]}"
         self.accepted = accepted
+        self.waited = False
         self.session: Session | None = None
 
 
@@ -146,6 +145,7 @@ class _Server:
             per_source=standing.settings.max_unauthenticated_per_source,
             exempt=standing.settings.penalty_exempt,
         )
+        self._crew = Crew(self._serve)
         self._open: set[_Arrival] = set()  # those that have a thread
         self._all_gone = threading.Condition(self._lock)
         self._stopping = False
@@ -268,6 +268,7 @@ class _Server:
         """Do what the admission says. Called with the lock held."""
         turn = self._admission.poll()
         for arrival in turn.start:
+            arrival.waited = True
             self._start(arrival)
         for arrival in turn.close:
             self._refused.add(arrival.source)
@@ -278,9 +279,8 @@ class _Server:
 
     def _start(self, arrival: _Arrival) -> None:
         """Give a connection a thread. Called with the lock held."""
-        before = threading.stack_size(_STACK_SIZE)
         try:
-            threading.Thread(target=self._serve, args=(arrival,), name=arrival.where, daemon=True).start()
+            self._crew.start(arrival)
         except RuntimeError:  # no more threads: one connection less, the agent lives
             log.error("cannot start a thread for %s", arrival.where)
             self._admission.leave(arrival, Outcome.ABANDONED)
@@ -288,8 +288,6 @@ class _Server:
         else:
             self._open.add(arrival)
             self._worked = True
-        finally:
-            threading.stack_size(before)
 
     def _serve(self, arrival: _Arrival) -> None:
         """One connection's thread."""
@@ -310,7 +308,7 @@ class _Server:
         outcome = Outcome.CRASH
         session = None
         try:
-            if _has_hung_up(arrival.sock):
+            if arrival.waited and _has_hung_up(arrival.sock):
                 outcome = Outcome.ABANDONED
                 return
             try:
