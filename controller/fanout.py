@@ -8,6 +8,7 @@ from __future__ import annotations
 import queue
 import resource
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeVar
 
@@ -15,7 +16,7 @@ from agent.wire.record import record
 from controller.cancel import CancelToken
 from controller.errors import FleetError
 
-__all__ = ["fan_out", "fit_to_limits"]
+__all__ = ["Pace", "fan_out", "fit_to_limits"]
 
 _Target = TypeVar("_Target")
 _Result = TypeVar("_Result")
@@ -25,6 +26,13 @@ _SPARE_DESCRIPTORS = 40
 # Address space for each thread; the default of 8 MiB is more than a machine gives to 2,000 connections. Far less is not
 # enough: Python counts on some 2 MiB before it calls a hostile agent's deeply nested JSON too deep.
 _STACK_SIZE = 4 * 1024 * 1024
+# See `Pace`: threads at first; seconds between two looks; the share of one processor that is much, and how much the
+# last look counts in it; seconds without a result after which others get their turn.
+_FIRST = 8
+_GLANCE = 0.01
+_BUSY = 0.4
+_SMOOTHING = 0.2
+_STANDSTILL = 0.1
 
 
 @record
@@ -60,10 +68,13 @@ def fan_out(
     of `work` is a bug: everything is cancelled and it is raised here. Leaving the iteration early cancels too.
     """
     pool = _Pool(targets, work, cancel, skipped)
-    threads = pool.start(min(width, len(targets)))
+    pace = Pace(min(width, len(targets)))
     try:
+        pool.start(pace.threads)
         for _ in targets:
-            result = pool.results.get()
+            while (result := pool.next_result(pace.patience)) is None:
+                pool.start(pace.more(finished=False))
+            pool.start(pace.more(finished=True))
             if isinstance(result, _Crash):
                 raise result.error
             yield result
@@ -71,8 +82,56 @@ def fan_out(
         cancel.set()
         raise
     finally:
-        for thread in threads:
-            thread.join()
+        pool.join()
+
+
+class Pace:
+    """How many threads to have, of at most `width`: all of them where hosts are waited for, few where we are.
+
+    Logins from many hosts at once cost this machine a fifth more than a few at a time (what they work on fits into no
+    cache), so there is nothing to win by more of them while one processor is busy for us most of the time. A host that
+    is waited for, or that writes without end, must not keep others from their turn: with no result for a moment there
+    are more threads in any case. `clock` and `processor` give seconds.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        processor: Callable[[], float] = time.process_time,
+    ) -> None:
+        self._width = width
+        self._clock = clock
+        self._processor = processor
+        self.threads = min(width, _FIRST)
+        self._seen = self._finished = clock()
+        self._used = processor()
+        self._share: float | None = None  # of one processor, in the last looks
+
+    @property
+    def patience(self) -> float | None:
+        """The seconds after which to ask again, without a result; None for ever."""
+        return _GLANCE if self.threads < self._width else None
+
+    def more(self, *, finished: bool) -> int:
+        """Return how many threads to start now; `finished` says that there was a result since the last question."""
+        now = self._clock()
+        if finished:
+            self._finished = now
+        elapsed = now - self._seen
+        if self.threads == self._width or elapsed < _GLANCE:
+            return 0
+        used = self._processor()
+        share = (used - self._used) / elapsed
+        self._seen, self._used = now, used
+        self._share = share if self._share is None else self._share + (share - self._share) * _SMOOTHING
+        if self._share > _BUSY and now - self._finished < _STANDSTILL:
+            return 0
+        more = min(self.threads, self._width - self.threads)
+        self.threads += more
+        self._finished = now  # for the new ones
+        return more
 
 
 class _Pool(Generic[_Target, _Result]):
@@ -83,28 +142,43 @@ class _Pool(Generic[_Target, _Result]):
         cancel: CancelToken,
         skipped: Callable[[_Target], _Result],
     ) -> None:
-        self.results: queue.SimpleQueue[_Result | _Crash] = queue.SimpleQueue()
+        self._results: queue.SimpleQueue[_Result | _Crash] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
         self._todo = iter(targets)
+        self._exhausted = False
         self._lock = threading.Lock()
         self._work = work
         self._cancel = cancel
         self._skipped = skipped
 
-    def start(self, count: int) -> list[threading.Thread]:
-        """Start up to `count` threads: as many as the system gives. Raises FleetError when that is none."""
-        threads: list[threading.Thread] = []
+    def start(self, count: int) -> None:
+        """Start up to `count` more threads: as many as the system gives. Raises FleetError when there is none."""
+        if not count or self._exhausted:
+            return
         before = threading.stack_size(_STACK_SIZE)
         try:
-            for number in range(count):
-                thread = threading.Thread(target=self._serve, name=f"fan-out {number}", daemon=True)
+            for _ in range(count):
+                name = f"fan-out {len(self._threads)}"
+                thread = threading.Thread(target=self._serve, name=name, daemon=True)
                 thread.start()
-                threads.append(thread)
+                self._threads.append(thread)
         except RuntimeError as error:  # no more threads (ulimit -u, a container's pids limit)
-            if not threads:
+            if not self._threads:
                 raise FleetError("fan-out", str(error), "see ulimit -u") from None
         finally:
             threading.stack_size(before)
-        return threads
+
+    def next_result(self, patience: float | None) -> _Result | _Crash | None:
+        """Return the next result; None when there is none within so many seconds."""
+        try:
+            return self._results.get(timeout=patience)
+        except queue.Empty:
+            return None
+
+    def join(self) -> None:
+        """Wait for all threads."""
+        for thread in self._threads:
+            thread.join()
 
     def _serve(self) -> None:
         while True:
@@ -112,10 +186,11 @@ class _Pool(Generic[_Target, _Result]):
                 try:
                     target = next(self._todo)
                 except StopIteration:
+                    self._exhausted = True
                     return
             try:
-                self.results.put(self._skipped(target) if self._cancel.is_set else self._work(target))
+                self._results.put(self._skipped(target) if self._cancel.is_set else self._work(target))
             except BaseException as error:
-                self.results.put(_Crash(error))
+                self._results.put(_Crash(error))
                 self._cancel.set()
                 return

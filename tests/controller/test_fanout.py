@@ -9,7 +9,7 @@ import pytest
 
 from controller.cancel import CancelToken
 from controller.errors import FleetError
-from controller.fanout import fan_out, fit_to_limits
+from controller.fanout import Pace, fan_out, fit_to_limits
 
 PATIENCE = 30.0
 
@@ -202,3 +202,81 @@ def test_fitting_to_the_limit(monkeypatch, soft, hard, width, each, expected, ra
     monkeypatch.setattr(resource, "setrlimit", lambda which, limits: calls.append((which, limits)))
     assert fit_to_limits(width, each=each) == expected
     assert calls == ([] if raised is None else [(resource.RLIMIT_NOFILE, (raised, hard))])
+
+
+# How many threads there are
+
+
+class Machine:
+    """A clock and the processor time that we have used, both told by the test."""
+
+    def __init__(self, width):
+        self.now = 100.0
+        self.used = 5.0
+        self.pace = Pace(width, clock=lambda: self.now, processor=lambda: self.used)
+
+    def after(self, seconds, *, share, finished=False):
+        """Let time pass, of which we used that share; return how many threads to start."""
+        self.now += seconds
+        self.used += seconds * share
+        return self.pace.more(finished=finished)
+
+
+@pytest.mark.parametrize(("width", "first"), [(1, 1), (8, 8), (9, 8), (2000, 8)])
+def test_a_few_threads_at_first(width, first):
+    machine = Machine(width)
+    assert machine.pace.threads == first
+    assert (machine.pace.patience is None) == (first == width), "nobody has to look when all are there"
+
+
+def test_hosts_that_are_waited_for_get_all_threads_soon():
+    machine = Machine(64)
+    assert [machine.after(0.01, share=0.2) for _ in range(4)] == [8, 16, 32, 0]
+    assert (machine.pace.threads, machine.pace.patience) == (64, None)
+
+
+def test_the_width_is_kept():
+    machine = Machine(20)
+    assert [machine.after(0.01, share=0) for _ in range(3)] == [8, 4, 0]
+
+
+def test_no_more_while_this_machine_has_enough_to_do():
+    machine = Machine(64)
+    assert [machine.after(0.01, share=0.9, finished=True) for _ in range(100)] == [0] * 100
+    assert machine.after(0.01, share=0.1, finished=True) == 0, "one pause is not yet idleness"
+    assert sum(machine.after(0.01, share=0.1, finished=True) for _ in range(10)) == 56
+
+
+def test_too_soon_nothing_is_decided():
+    machine = Machine(64)
+    assert [machine.after(0.001, share=0, finished=True) for _ in range(9)] == [0] * 9
+    assert machine.after(0.001, share=0, finished=True) == 8
+
+
+def test_hosts_that_keep_us_busy_without_end_do_not_keep_others_out():
+    """64 hosts that write as fast as they can: all are under way in less than half a second."""
+    machine = Machine(64)
+    steps = [machine.after(0.01, share=1.0) for _ in range(40)]
+    assert sum(steps) == 56
+    assert [step for step in steps if step] == [8, 16, 32]
+    assert steps.index(8) == 9
+
+
+def test_all_hosts_run_at_once_where_none_comes_to_an_end():
+    """More than are begun at first: they wait for each other."""
+    together = threading.Barrier(40)
+    assert sorted(run(range(40), lambda number: (together.wait(PATIENCE), number)[1], width=40)) == list(range(40))
+
+
+def test_threads_that_are_not_to_be_had_later_are_done_without(monkeypatch):
+    start = threading.Thread.start
+    gate = threading.Event()
+
+    def few(thread):
+        if thread.name == "fan-out 8":
+            gate.set()
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", few)
+    assert sorted(run(range(30), lambda number: (gate.wait(PATIENCE), number)[1], width=30)) == [*range(30)]
