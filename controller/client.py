@@ -245,6 +245,9 @@ class Client:
 
     def received(self) -> Iterator[m.Message | Closed]:
         """Yield what has come, as `Link.read` does."""
+        if not self._link.bulk:  # to wait for a turn takes longer than to read the answer to a small request
+            yield from self._link.read()
+            return
         messages, turn = self._link.read(), lane()
         while True:
             with turn:

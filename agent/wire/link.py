@@ -24,6 +24,7 @@ __all__ = ["AnswersUnreadError", "Link", "LinkError", "PeerSilentError", "Socket
 
 # One TLS record: SSL_read never returns more, so a larger buffer would only cost memory in every idle connection.
 _READ_SIZE = 16 * 1024
+_BULK = 8 * 1024  # bytes in one read
 # Reads in one go before the owner gets to look at its other descriptors.
 _READS_AT_ONCE = 16
 # A payload from this size on, in bytes, is not copied to join what waits: that costs more than a record of its own.
@@ -98,6 +99,7 @@ class Link:
         self._would_block = would_block
         self._clock = clock
         self._wall = wall
+        self.bulk = False  # whether what was read last was large: more of the kind is to be expected
         self._held: list[bytes] = []
         self._outgoing: deque[memoryview] = deque()
         self._heard = self._moved = clock()  # when a byte last came; when one of ours last left, or none waited
@@ -183,6 +185,7 @@ class Link:
         if room is None or self._receive_into is None:
             data = self._socket.recv(_READ_SIZE)
             self.connection.receive(data)
+            self.bulk = len(data) >= _BULK
             return bool(data)
         filled = 0
         try:

@@ -337,3 +337,11 @@ def test_bytes_of_a_stranger_are_not_gathered() -> None:
     with pytest.raises(RemoteProtocolError):
         list(link.read())
     assert flood.reads == 1
+
+
+def test_whether_large_data_comes_is_known_by_what_was_read_last(busy: Rig) -> None:
+    assert not busy.link.bulk
+    for size, bulk in ((1, False), (16 * 1024, True), (1, False)):
+        busy.come(m.Stdin(b"x" * size))
+        assert [len(message.data) for message in busy.link.read()] == [size]
+        assert busy.link.bulk is bulk
