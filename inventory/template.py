@@ -7,6 +7,7 @@ unless the command says `{name!r}`; an inventory that others can write to must n
 import json
 import re
 import shlex
+from functools import lru_cache
 
 from inventory.errors import TemplateError, nearest
 from inventory.model import Host
@@ -27,18 +28,32 @@ def fill(template: str, host: Host, *, quote: bool = True) -> str:
         TemplateError: a variable is not defined for this host, or a brace stands alone.
     """
 
-    def value(found: re.Match[str]) -> str:
-        piece = found[0]
-        if piece in ("{{", "}}"):
-            return piece[0]
-        if found[1] is None:
-            raise TemplateError(host.name, piece, "a brace that stands alone", hint=_LITERAL)
-        if found[2] not in (None, "!r"):
-            raise TemplateError(host.name, piece, "expected {name} or {name!r}", hint=_LITERAL)
-        text = _value(found[1], host)
-        return shlex.quote(text) if quote and found[2] is None else text
+    return "".join(
+        [piece if isinstance(piece, str) else _filled(piece, host, quote=quote) for piece in _pieces(template)]
+    )
 
-    return _PIECE.sub(value, template)
+
+@lru_cache(maxsize=8)
+def _pieces(template: str) -> list[str | re.Match[str]]:
+    """Return the text between what is to be filled in, and that. Kept, since there is one template for all hosts."""
+    pieces: list[str | re.Match[str]] = []
+    end = 0
+    for found in _PIECE.finditer(template):
+        pieces += (template[end : found.start()], found)
+        end = found.end()
+    return [*pieces, template[end:]]
+
+
+def _filled(found: re.Match[str], host: Host, *, quote: bool) -> str:
+    piece = found[0]
+    if piece in ("{{", "}}"):
+        return piece[0]
+    if found[1] is None:
+        raise TemplateError(host.name, piece, "a brace that stands alone", hint=_LITERAL)
+    if found[2] not in (None, "!r"):
+        raise TemplateError(host.name, piece, "expected {name} or {name!r}", hint=_LITERAL)
+    text = _value(found[1], host)
+    return shlex.quote(text) if quote and found[2] is None else text
 
 
 _LITERAL = "a brace that is meant is written twice: {{ }}"
