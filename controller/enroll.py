@@ -55,13 +55,15 @@ def enroll(
     pool: str | None = None,
     out_dir: str | None = None,
     force: bool = False,
+    hand_out: Callable[[str], None] | None = None,
     random_bytes: Callable[[int], bytes] = secrets.token_bytes,
 ) -> list[Enrolled]:
     """Enroll hosts, or one pool that many like machines share, and note them in the registry.
 
     Files are ``OUT_DIR/NAME.enrol``, of mode 0600, in a folder that is made when it is missing; without `out_dir`
-    there may be one name alone, and the caller hands on its text. With `force` what is enrolled already gets a new
-    epoch under the id it has: its old keys stop working once its agent has the new file.
+    there may be one name alone, whose text goes to `hand_out`: an error out of that leaves nothing enrolled. With
+    `force` what is enrolled already gets a new epoch under the id it has: its old keys stop working once its agent has
+    the new file.
 
     All or nothing: the first thing wrong with any name is raised before anything is written. Raises EnrollError, and
     RegistryError for the registry.
@@ -78,6 +80,8 @@ def enroll(
         made.extend(_make(key, name, identity, pool, out_dir) for name, identity in identities.items())
         if out_dir is not None:
             _write_files(made, out_dir, force, written)
+        elif hand_out is not None:
+            hand_out(made[0].text)
         return before.adding(hosts=identities) if pool is None else before.adding(pools=identities)
 
     try:

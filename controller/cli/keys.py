@@ -70,12 +70,10 @@ def enroll(
     names = _names(hosts, inventory, limit, exclude, settings)
     with fleet_errors():
         made = enrolments.enroll(
-            keyfile.load(key_path), registry_path, names, pool=pool, out_dir=output_dir, force=force
+            keyfile.load(key_path), registry_path, names, pool=pool, out_dir=output_dir, force=force, hand_out=o.say
         )
     for enrolled in made:
-        if enrolled.path is None:
-            o.say(enrolled.text)
-        else:
+        if enrolled.path is not None:
             o.say(f"enrolled {enrolled.name} (epoch {enrolled.epoch}): {enrolled.path}")
     if pool is not None:
         print(

@@ -79,6 +79,18 @@ def test_one_host_without_a_folder_is_text_alone(tmp_path: Path, path: str) -> N
     assert sorted(os.listdir(tmp_path)) == [".enrolled.json.lock", "enrolled.json"]
 
 
+def test_a_text_that_nobody_gets_is_no_enrolment(path: str) -> None:
+    def lose(text: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        enroll(KEY, path, ["web1"], hand_out=lose)
+    assert "web1" not in load(path).hosts
+    handed: list[str] = []
+    (made,) = enroll(KEY, path, ["web1"], hand_out=handed.append)
+    assert handed == [made.text] and load(path).hosts["web1"].epoch == 1
+
+
 def test_again_is_an_error_without_force(path: str, out: str) -> None:
     enroll(KEY, path, ["web1"])
     before = load(path)
