@@ -243,19 +243,24 @@ def _release(folders: list[Folder | None]) -> None:
 
 def _owner(name: str | None) -> int | None:
     """Return a user's number. Raises TransferError."""
-    if name is None:
-        return None
-    try:
-        return int(name) if name.isdecimal() else pwd.getpwnam(name).pw_uid
-    except KeyError:
-        raise TransferError("failed", f"unknown user {name!r}") from None
+    return None if name is None else _number("user", name, lambda: pwd.getpwnam(name).pw_uid)
 
 
 def _group(name: str | None) -> int | None:
     """Return a group's number. Raises TransferError."""
-    if name is None:
-        return None
+    return None if name is None else _number("group", name, lambda: grp.getgrnam(name).gr_gid)
+
+
+def _number(kind: str, name: str, look_up: Callable[[], int]) -> int:
     try:
-        return int(name) if name.isdecimal() else grp.getgrnam(name).gr_gid
-    except KeyError:
-        raise TransferError("failed", f"unknown group {name!r}") from None
+        number = f.owner_number(name)
+    except ValueError as error:
+        raise TransferError("failed", f"{kind} {error}") from None
+    if number is not None:
+        return number
+    try:
+        return look_up()
+    except (KeyError, ValueError):  # ValueError: of characters that no name can have
+        raise TransferError("failed", f"unknown {kind} {name!r}") from None
+    except OSError as error:
+        raise TransferError("failed", str(FileError.from_os(f"look up {kind} {name!r}", error))) from None

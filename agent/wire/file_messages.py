@@ -39,12 +39,15 @@ __all__ = [
     "Same",
     "Want",
     "Wants",
+    "owner_number",
 ]
 
 TOP = "."  # the path of the very directory that the transfer goes into
 _MAX_PATH = 4096  # bytes; PATH_MAX of Linux
 _NEVER_A_NAME = frozenset({"", ".", ".."})
 _DIGEST = re.compile("[0-9a-f]{64}")
+_NUMBER = re.compile("-?[0-9]+")
+_LARGEST_OWNER = 2**32 - 2  # one more is -1, which to chown(2) means to leave it as it is
 
 
 class Kind(enum.StrEnum):
@@ -364,6 +367,16 @@ class Done:
 FileMessage = (
     Push | Pull | Rollback | Entries | Open | Data | Hole | Close | Same | Gone | Wants | Old | Outcomes | Done
 )
+
+
+def owner_number(text: str) -> int | None:
+    """Return the number as which an owner or group is given, None for a name. Raises ValueError: no owner's number."""
+    if _NUMBER.fullmatch(text) is None:
+        return None
+    # The length first: int() refuses thousands of digits in words of its own.
+    if len(text.lstrip("0")) > len(str(_LARGEST_OWNER)) or not 0 <= int(text) <= _LARGEST_OWNER:
+        raise ValueError(f"{text[:32]!r} is not in 0..{_LARGEST_OWNER}")
+    return int(text)
 
 
 def _require(condition: bool, reason: str) -> None:

@@ -122,6 +122,9 @@ def read_name(value: object) -> str:
     name = str(value)
     if not name or re.search(r"[\s:/\0]", name):
         raise ValueError(f"{name!r} is not a name or number")
+    from agent.wire.file_messages import owner_number
+
+    owner_number(name)  # raises ValueError for a number that nobody can have
     return name
 
 

@@ -395,6 +395,33 @@ def test_unknown_owners(rig: Rig, source: Path, there: Path, option: str, reason
     assert caught.value.args == ("failed", f"{reason} 'no such'")
 
 
+@pytest.mark.parametrize("option", ["owner", "group"])
+@pytest.mark.parametrize("number", ["4294967295", "4294967296", "-1", "99999999999999999999", "1" * 5000])
+def test_numbers_that_no_owner_has(rig: Rig, source: Path, there: Path, option: str, number: str) -> None:
+    """chown(2) takes -1 for "as it is", and Python raises OverflowError for what is longer than 32 bits."""
+    kind = {"owner": "user", "group": "group"}[option]
+    for pushed, destination in ((source / "f", there), (source, there / "new"), (source / "f", f"{there}/new/")):
+        with pytest.raises(Refused) as caught:
+            rig.push(pushed, to=destination, **{option: number})
+        assert caught.value.args == ("failed", f"{kind} {number[:32]!r} is not in 0..4294967294")
+    assert names(there) == set()
+    assert os.listdir(there.parent / "agent/transfers") == []
+    rig.push(source / "f", to=there)  # the session goes on
+    assert names(there) == {"f"}
+
+
+def test_an_owner_that_cannot_be_looked_up(
+    rig: Rig, source: Path, there: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(name: str) -> None:
+        raise OSError(errno.EMFILE, "")
+
+    monkeypatch.setattr("agent.files.pwd.getpwnam", fail)
+    with pytest.raises(Refused) as caught:
+        rig.push(source / "f", to=there, owner="somebody")
+    assert caught.value.args == ("failed", "cannot look up user 'somebody': too many open files")
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 def test_owners_by_name_and_number(rig: Rig, source: Path, there: Path) -> None:
     rig.push(source / "f", to=there, owner="61001", group="daemon")

@@ -79,9 +79,21 @@ def test_paths(path: str) -> None:
 
 
 def test_the_list_of_messages_is_complete() -> None:
-    listed = {getattr(f, name) for name in f.__all__ if name != "TOP"}
+    listed = {getattr(f, name) for name in f.__all__ if name not in ("TOP", "owner_number")}
     assert listed == {*get_args(f.FileMessage), f.FileMessage, Entry, Want, Outcome, Kind, FileStatus}
 
 
 def test_contents_do_not_show_in_logs() -> None:
     assert repr(f.Data(b"password")) == "Data()"
+
+
+@pytest.mark.parametrize(("text", "number"), [("0", 0), ("0033", 33), ("4294967294", 2**32 - 2), ("www-data", None)])
+def test_owners_by_name_and_number(text: str, number: int | None) -> None:
+    assert f.owner_number(text) == number
+
+
+@pytest.mark.parametrize("text", ["4294967295", "-1", "-0000000000001", "10000000000", "9" * 5000])
+def test_numbers_that_no_owner_has(text: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        f.owner_number(text)
+    assert str(caught.value) == f"{text[:32]!r} is not in 0..4294967294"

@@ -192,6 +192,9 @@ def test_list_hosts(command: list[str], capfd: pytest.CaptureFixture[str]) -> No
         (["push", "file", "/x", "--mode", ""], "fleet: --mode: '' is not an octal mode, such as 0644\n"),
         (["push", "file", "/x", "--owner", "a:b"], "fleet: --owner: 'a:b' is not a name or number\n"),
         (["push", "file", "/x", "--group", ""], "fleet: --group: '' is not a name or number\n"),
+        (["push", "file", "/x", "--owner", "4294967295"], "fleet: --owner: '4294967295' is not in 0..4294967294\n"),
+        (["push", "file", "/x", "--group", "-1"], "fleet: --group: '-1' is not in 0..4294967294\n"),
+        (["push", "file", "/x", "--owner", "9" * 5000], f"fleet: --owner: '{'9' * 32}' is not in 0..4294967294\n"),
         (["push", "file", "/x", "--backup=../x"], "fleet: --backup: '../x' is not a suffix: it has a slash\n"),
         (["push", "file", "/x", "--backup="], "fleet: --backup: '' is not a suffix: it is empty\n"),
         (
