@@ -11,7 +11,7 @@ from agent.tree.content import digest_of
 from agent.tree.errors import FileError
 from agent.tree.options import ReceiverOptions
 from agent.tree.paths import Cursor, Folder, check_name
-from agent.tree.plans import Plan, attributes, refuse_what_is_there
+from agent.tree.plans import Plan, attributes, lost_bits, refuse_what_is_there
 from agent.tree.writer import WORTH_KEEPING, take_part, temporary_name
 from agent.wire.errors import RemoteProtocolError
 from agent.wire.file_messages import TOP, Entry, FileStatus, Kind, Want
@@ -167,6 +167,7 @@ class Comparer:
         if plan.old is None:
             plan.created = True
             plan.change("created")
+            plan.remark(lost_bits(self._options, plan))
             if folder is not None and not self._options.check:
                 try:
                     # Closed to others until everything is in it: its LEAVE opens it.

@@ -16,7 +16,7 @@ from agent.tree.content import PIECE
 from agent.tree.errors import FileError
 from agent.tree.options import ReceiverOptions
 from agent.tree.paths import Folder
-from agent.tree.plans import Plan, attributes
+from agent.tree.plans import Plan, attributes, lost_bits
 from agent.tree.syncing import SYNCED_ONE_BY_ONE
 from agent.tree.writer import Temporary, temporary_name
 from agent.wire import file_messages as f
@@ -209,6 +209,7 @@ class Incoming:
     def _finish(self, plan: Plan) -> None:
         """Give a whole file what it is to have. Its place it takes when the batch is settled."""
         wanted, words = attributes(self._options, plan, new=True)
+        plan.remark(lost_bits(self._options, plan))
         if plan.temporary is not None:
             try:
                 plan.temporary.finish(wanted)

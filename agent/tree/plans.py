@@ -16,9 +16,10 @@ from agent.tree.paths import kind_of
 from agent.tree.writer import Attributes, Temporary
 from agent.wire.file_messages import Entry, FileStatus, Kind, Outcome
 
-__all__ = ["Plan", "attributes", "refuse_what_is_there"]
+__all__ = ["Plan", "attributes", "lost_bits", "refuse_what_is_there"]
 
-_PERMISSIONS = 0o777  # setuid, setgid and sticky bits are never taken over: only an operator's `mode` may ask for them
+_PERMISSIONS = 0o777  # setuid and setgid bits are never taken over: only an operator's `mode` may ask for them
+_SPECIAL = ((stat.S_ISUID, "setuid"), (stat.S_ISGID, "setgid"))
 
 
 @dataclass(slots=True)
@@ -65,6 +66,10 @@ class Plan:
         self.changes += words
         self.status = FileStatus.CHANGED
 
+    def remark(self, words: str) -> None:
+        """Add to what people are told."""
+        self.note = f"{self.note}; {words}" if self.note and words else self.note or words
+
     def outcome(self) -> Outcome:
         """Return what became of it."""
         return Outcome(
@@ -103,12 +108,12 @@ def attributes(options: ReceiverOptions, plan: Plan, *, new: bool) -> tuple[Attr
     owner = -1 if options.owner is None else options.owner
     group = -1 if options.group is None else options.group
     asked_mode = options.mode if entry.kind in (Kind.FILE, Kind.HARDLINK) else None
-    mode = asked_mode if asked_mode is not None else entry.mode & _PERMISSIONS & ~options.umask
+    mode = asked_mode if asked_mode is not None else _mode_of_new(entry, options.umask)
     words = []
     mtime = entry.mtime if options.preserve else None
     if old is not None and not plan.created and not stat.S_ISLNK(old.st_mode):
         old_mode = stat.S_IMODE(old.st_mode)
-        if asked_mode is None and not options.preserve:
+        if asked_mode is None:
             mode = old_mode & _PERMISSIONS if new else old_mode
         words += ["mode"] if mode != old_mode else []
         if (owner, group) != (-1, -1) and (owner not in (-1, old.st_uid) or group not in (-1, old.st_gid)):
@@ -119,3 +124,24 @@ def attributes(options: ReceiverOptions, plan: Plan, *, new: bool) -> tuple[Attr
             owner, group = (old.st_uid if owner == -1 else owner), (old.st_gid if group == -1 else group)
     must_own = options.owner is not None or options.group is not None
     return Attributes(mode, owner, group, mtime, must_own), words
+
+
+def _mode_of_new(entry: Entry, umask: int) -> int:
+    mode = entry.mode & _PERMISSIONS & ~umask
+    if entry.kind in (Kind.DIRECTORY, Kind.LEAVE) and (not umask or mode & 0o022):
+        # Without it, whoever may write there could remove what is somebody else's (chmod(1), "restricted deletion").
+        mode |= entry.mode & stat.S_ISVTX
+    return mode
+
+
+def lost_bits(options: ReceiverOptions, plan: Plan) -> str:
+    """Say which bits a new file or directory does not get though the sender's, or the one it replaces, has them."""
+    is_file = plan.entry.kind is Kind.FILE
+    if is_file and options.mode is not None:
+        return ""
+    replaces = plan.old is not None and plan.old_is_file
+    mode = plan.old.st_mode if plan.old is not None and replaces else plan.entry.mode
+    names = [name for bit, name in _SPECIAL if mode & bit]
+    if not names:
+        return ""
+    return f"without the {' and '.join(names)} bit{'s'[: len(names) - 1]} of the {'old file' if replaces else 'source'}"

@@ -825,7 +825,7 @@ def test_53_never_wider_than_asked(
 def test_53_a_tree_under_a_umask_that_takes_nothing_away(
     agents: Any, tmp_path: Path, server: Callable[..., int], kit: SimpleNamespace, big: Path, there: Path
 ) -> None:
-    """Directories are closed to others until everything is in them; special bits of the source do not come along."""
+    """Directories are closed to others until all is in them; bits of the source that give rights do not come along."""
     agent = agents.start(prepare="import os; os.umask(0)")
     tree = tmp_path / "tree"
     tree.mkdir()
@@ -842,7 +842,7 @@ def test_53_a_tree_under_a_umask_that_takes_nothing_away(
     assert (done.code, done.err) == (0, "1 changed of 1 host in 0.00s\n")
     assert halfway == [0o700]
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (there / "tree", *(there / "tree").iterdir())}
-    assert modes == {"tree": 0o777, "big": 0o644, "su": 0o755, "closed": 0o400}
+    assert modes == {"tree": 0o1777, "big": 0o644, "su": 0o755, "closed": 0o400}
     agent.works()
 
 

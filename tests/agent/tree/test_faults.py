@@ -279,7 +279,8 @@ def test_a_directory_that_nobody_may_read_is_not_synced(
 
 def test_attributes_of_what_may_not_be_opened(push: Push, fail: Callable[..., None], source: Path, base: Path) -> None:
     (source / "d").mkdir()
-    (base / "d").mkdir(mode=0o700)
+    (base / "d").mkdir()
+    os.utime(base / "d", ns=(1, 1))
     fail("open", errno.EACCES, lambda name, flags, *rest, **options: name == "d" and not flags & os.O_PATH)
     outcomes = push(source / "d", base=base, options=ReceiverOptions(preserve=True))
     assert outcomes["d"].error == "cannot change its attributes: permission denied"

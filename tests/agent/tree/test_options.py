@@ -88,12 +88,76 @@ def test_special_bits_come_only_when_asked_for(push: Push, file: Path, base: Pat
     assert mode(base / "file") == 0o755
 
 
+@pytest.mark.parametrize("check", [False, True])
+@pytest.mark.parametrize(
+    ("bits", "words"),
+    [
+        (0o4755, "setuid bit"),
+        (0o2755, "setgid bit"),
+        (0o6755, "setuid and setgid bits"),
+        (0o1755, None),  # of a file it means nothing
+        (0o755, None),
+    ],
+)
+def test_special_bits_are_not_left_out_in_silence(
+    push: Push, file: Path, base: Path, bits: int, words: str | None, check: bool
+) -> None:
+    def note(**options: object) -> str:
+        sending = SenderOptions(check=check)
+        return push(file, base=base, options=ReceiverOptions(check=check, **options), sending=sending)["file"].note
+
+    file.chmod(bits)
+    assert note() == (f"without the {words} of the source" if words else "")
+    assert note(mode=bits) == ""
+    (base / "file").write_bytes(b"old")
+    (base / "file").chmod(bits)
+    file.chmod(0o6644)  # what is there keeps its own mode, so the source's says nothing
+    assert note() == (f"without the {words} of the old file" if words else "")
+
+
+def test_special_bits_of_what_has_the_content_stay(push: Push, file: Path, base: Path) -> None:
+    (base / "file").write_bytes(file.read_bytes())
+    (base / "file").chmod(0o4711)
+    for options in (ReceiverOptions(), ReceiverOptions(preserve=True)):
+        push(file, base=base, options=options)
+        assert mode(base / "file") == 0o4711
+    outcome = push(file, base=base, options=ReceiverOptions(preserve=True))["file"]
+    assert (outcome.status, outcome.note) == (UNCHANGED, "")
+
+
+@pytest.mark.parametrize("there", [None, 0o1777, 0o2775, 0o700])
+def test_modes_of_directories(push: Push, source: Path, base: Path, there: int | None) -> None:
+    """New ones are what the source's are, the sticky bit included; what is there keeps its own, whatever is kept."""
+    for name, bits in (("tmp", 0o1777), ("closed", 0o1700), ("group", 0o2775)):
+        (source / "d" / name).mkdir(parents=True)
+        (source / "d" / name).chmod(bits)
+        if there is not None:
+            (base / "d" / name).mkdir(parents=True)
+            (base / "d" / name).chmod(there)
+    for options in (ReceiverOptions(), ReceiverOptions(preserve=True), ReceiverOptions(preserve=True)):
+        outcomes = push(source / "d", base=base, options=options)
+        found = tuple(mode(base / "d" / name) for name in ("tmp", "closed", "group"))
+        assert found == ((0o1777, 0o1700, 0o775) if there is None else (there,) * 3)
+        assert not {"mode"} & {outcome.changes for outcome in outcomes.values()}
+    assert {outcome.status for outcome in outcomes.values()} == {UNCHANGED}
+
+
+def test_the_setgid_bit_of_a_directory_is_not_left_out_in_silence(push: Push, source: Path, base: Path) -> None:
+    (source / "d").mkdir()
+    (source / "d").chmod(0o2775)
+    assert push(source / "d", base=base)["d"].note == "without the setgid bit of the source"
+    assert push(source / "d", base=base)["d"].note == ""
+
+
 def test_the_umask_of_a_pull(push: Push, file: Path, source: Path, base: Path) -> None:
     file.chmod(0o666)
     (source / "d").mkdir()
-    (source / "d").chmod(0o777)
+    (source / "d").chmod(0o1777)
     push(file, source / "d", base=base, options=ReceiverOptions(umask=0o027))
-    assert (mode(base / "file"), mode(base / "d")) == (0o640, 0o750)
+    assert (mode(base / "file"), mode(base / "d")) == (0o640, 0o750)  # nobody else may write there: no sticky bit
+    (base / "d").rmdir()
+    push(source / "d", base=base, options=ReceiverOptions(umask=0o002))
+    assert mode(base / "d") == 0o1775
 
 
 def test_a_file_is_closed_to_others_until_it_has_its_mode(transfer: type, file: Path, base: Path) -> None:
@@ -126,9 +190,10 @@ def test_preserve(push: Push, source: Path, base: Path) -> None:
     (source / "d/f").chmod(0o700)
     os.utime(source / "d", ns=(1, 5))
     outcomes = push(source / "d", base=base, options=options)
-    assert outcomes["d/f"].changes == "mode"
+    assert outcomes["d/f"].status is UNCHANGED  # times alone: what is there keeps its mode
     assert outcomes["d"].changes == "times"
     assert (base / "d").stat().st_mtime_ns == 5
+    assert mode(base / "d/f") == 0o644
 
 
 def test_quick_looks_at_size_and_time_alone(push: Push, file: Path, old: Path, base: Path) -> None:
