@@ -17,8 +17,9 @@ from agent.tree.paths import Folder
 from agent.tree.patterns import Patterns
 from agent.tree.plans import Plan, attributes
 from agent.tree.removal import remove
+from agent.tree.seal import Seal
 from agent.tree.syncing import SYNCED_ONE_BY_ONE, sync_file_systems, sync_new_files
-from agent.tree.writer import is_ours, temporary_name, unlink_quietly
+from agent.tree.writer import Temporary, is_ours, temporary_name, unlink_quietly
 from agent.wire.file_messages import FileStatus, Kind, Outcome
 
 __all__ = ["Committer", "Hooks", "Validation"]
@@ -129,7 +130,7 @@ class Committer:
         assert temporary is not None
         folder = temporary.folder
         if self._options.validate:
-            yield from self._validate(folder.join(temporary.name))
+            yield from self._validate(temporary, plan)
         undo = self._keep_old(folder, temporary.target, plan)
         self._touch(folder)
         try:
@@ -139,16 +140,22 @@ class Committer:
             raise
         plan.temporary = None
 
-    def _validate(self, path: str) -> Iterator[bool]:
-        self.validation = validation = self._hooks.validate(path)
+    def _validate(self, temporary: Temporary, plan: Plan) -> Iterator[bool]:
+        """Have a new file looked at. What the command has done to it is asked when the command is dead."""
+        seal = Seal(temporary, times=self._options.preserve)
         try:
-            while (verdict := validation.poll()) is None:
-                yield False
+            self.validation = validation = self._hooks.validate(temporary.folder.join(temporary.name))
+            try:
+                while (verdict := validation.poll()) is None:
+                    yield False
+            finally:
+                validation.close()
+                self.validation = None
+            if verdict:
+                raise FileError("", f"not valid: {verdict}")
+            yield from seal.check(plan.sha256)
         finally:
-            validation.close()
-            self.validation = None
-        if verdict:
-            raise FileError("", f"not valid: {verdict}")
+            seal.close()
 
     def _keep_old(self, folder: Folder, name: str, plan: Plan) -> Callable[[], None]:
         """Keep what is about to be replaced, if that was asked for; return what takes this back."""

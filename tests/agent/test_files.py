@@ -640,6 +640,49 @@ def test_validation(rig: Rig, source: Path, there: Path) -> None:
     assert names(there) == {"f", "f~"}
 
 
+CHANGES = {
+    "written": "echo tampered >> %s",
+    "written, as long as before": "printf 'NEW\n' > %s",
+    "emptied": ": > %s",
+    "replaced by an equal one": "cp %s {0}/copy && mv {0}/copy %s",
+    "replaced by a link to an equal one": "mv %s {0}/moved && ln -s {0}/moved %s",
+    "removed": "rm %s",
+    "made executable": "chmod +x %s",
+    "given another name": "ln %s {0}/name",
+    "its times": "touch -d @5 %s",
+}
+
+
+@pytest.mark.parametrize("command", CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize("many", [False, True])
+def test_a_command_that_changes_what_it_validates(
+    rig: Rig, source: Path, there: Path, tmp_path: Path, command: str, many: bool
+) -> None:
+    """Its verdict is about another file then, and so is the digest that would be reported."""
+    (there / "source").mkdir()
+    (there / "source/f").write_bytes(b"old\n")
+    for number in range(10 * many):
+        (source / str(number)).write_bytes(b"new\n")
+    command = f"case %s in *.f.*) {command.format(tmp_path)};; esac"
+    outcomes = rig.push(source, to=there, validate=command, mode=0o644, preserve=True)
+    outcome = outcomes.pop(f"{there}/source/f")
+    assert (outcome.status, outcome.error) == (FAILED, "the validation command changed the file")
+    assert {outcome.status for outcome in outcomes.values()} == {CHANGED}
+    assert (there / "source/f").read_bytes() == b"old\n"
+    assert names(there) - {f"source/{number}" for number in range(10)} == {"source", "source/f"}
+
+
+def test_a_command_that_writes_the_same_again(rig: Rig, source: Path, there: Path) -> None:
+    outcomes = rig.push(source / "f", to=there, validate="printf 'new\n' > %s; cat %s >/dev/null")
+    assert outcomes[f"{there}/f"].status is CHANGED
+    assert (there / "f").read_bytes() == b"new\n"
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o200, 0o444])
+def test_a_new_file_that_its_owner_may_not_read_is_validated(rig: Rig, source: Path, there: Path, mode: int) -> None:
+    assert rig.push(source / "f", to=there, validate="true %s", mode=mode)[f"{there}/f"].status is CHANGED
+
+
 def test_the_controller_leaves_while_a_file_is_validated(rig: Rig, source: Path, there: Path, tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
