@@ -75,6 +75,7 @@ class Committer:
         self._touched: dict[tuple[int, int], Folder] = {}
         self._last_touched: Folder | None = None  # among them
         self._count = 0
+        self._anew: set[tuple[str, ...]] = set()  # in a check: files of several names, each of which would be another
         self.validation: Validation | None = None
 
     def commit(self, plans: list[Plan]) -> Generator[bool, None, list[Outcome]]:
@@ -115,8 +116,11 @@ class Committer:
             self._set_attributes(plan)
         elif kind is Kind.SYMLINK:
             self._symlink(plan)
-        elif kind is Kind.HARDLINK and not self._options.check:
-            self._hardlink(plan)
+        elif kind is Kind.FILE and self._options.check:
+            if plan.old is not None and plan.old_is_file and plan.old.st_nlink > 1:
+                self._anew.add(plan.names)
+        elif kind is Kind.HARDLINK:
+            self._check_hardlink(plan) if self._options.check else self._hardlink(plan)
         elif kind is Kind.DIRECTORY and plan.created and plan.names and not self._options.check:
             self._touch(self._folder_of(plan))
         elif kind is Kind.LEAVE and (plan.old is not None or plan.created):
@@ -203,18 +207,32 @@ class Committer:
         self._touch(folder)
 
     def _symlink(self, plan: Plan) -> None:
+        if self._options.check:
+            return
         folder, name, target = self._folder_of(plan), plan.names[-1], plan.entry.target
         try:
-            if not plan.same and not self._options.check:
+            if not plan.same:
                 temporary = self._temporary_name(folder, name)
                 os.symlink(target, temporary, dir_fd=folder.fd)
                 self._take_place(folder, temporary, name, plan)
             owner, group = self._options.owner, self._options.group
-            if (owner is not None or group is not None) and not self._options.check:
+            if owner is not None or group is not None:
                 ids = (-1 if owner is None else owner, -1 if group is None else group)
                 os.chown(name, *ids, dir_fd=folder.fd, follow_symlinks=False)
         except OSError as error:
             raise FileError.from_os("make the link", error) from None
+
+    def _check_hardlink(self, plan: Plan) -> None:
+        """See whether a link is there, and would stay: not where the file that it is another name of is replaced."""
+        first_names = self._place(plan.entry.target)
+        if plan.old is None or first_names in self._anew:
+            return
+        try:
+            info = self._find(first_names[:-1]).lstat(first_names[-1])
+        except OSError:  # its directory is still to be made
+            return
+        if info is not None and _is_that(info, plan):
+            plan.size = info.st_size
 
     def _hardlink(self, plan: Plan) -> None:
         folder, name = self._folder_of(plan).hold(), plan.names[-1]
@@ -225,9 +243,7 @@ class Committer:
             if info is None or not stat.S_ISREG(info.st_mode):
                 raise FileError("make the link", "the file that it is another name of is not there")
             plan.size = info.st_size
-            if plan.old is not None and (plan.old.st_dev, plan.old.st_ino) == (info.st_dev, info.st_ino):
-                plan.status = FileStatus.UNCHANGED
-                plan.changes.clear()
+            if _is_that(info, plan):
                 return
             temporary = self._temporary_name(folder, name)
             os.link(first_names[-1], temporary, src_dir_fd=first.fd, dst_dir_fd=folder.fd, follow_symlinks=False)
@@ -308,6 +324,15 @@ class Committer:
 
 def _nothing() -> None:
     """Take back what was not done."""
+
+
+def _is_that(info: os.stat_result, plan: Plan) -> bool:
+    """Whether a link's plan has the file of that other name already; then nothing changes."""
+    if plan.old is None or (plan.old.st_dev, plan.old.st_ino) != (info.st_dev, info.st_ino):
+        return False
+    plan.status = FileStatus.UNCHANGED
+    plan.changes.clear()
+    return True
 
 
 def _rename_quietly(folder: Folder, name: str, back: str) -> None:

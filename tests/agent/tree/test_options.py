@@ -440,6 +440,66 @@ def test_a_check_changes_nothing(transfer: type, source: Path, base: Path) -> No
     assert run.watcher.olds == [("d/differs", f.Old(index, 3, sha256, True), b"old")]
 
 
+def links(path: Path) -> None:
+    """Fill a directory with every kind of name of a file."""
+    (path / "e").mkdir(parents=True)
+    (path / "a").write_bytes(b"new")
+    (path / "a").chmod(0o644)
+    (path / "l").symlink_to("a")
+    (path / "e/l").symlink_to("nothing")
+    os.link(path / "a", path / "b")
+    os.link(path / "a", path / "e/c")
+
+
+def nothing(path: Path) -> None:
+    """Leave it."""
+
+
+def other_content(path: Path) -> None:
+    (path / "a").write_bytes(b"old")
+
+
+def other_links(path: Path) -> None:
+    (path / "b").unlink()
+    (path / "b").write_bytes(b"new")
+    (path / "l").unlink()
+    (path / "l").symlink_to("b")
+
+
+def first_is_gone(path: Path) -> None:
+    (path / "a").unlink()
+
+
+def directory_is_gone(path: Path) -> None:
+    (path / "e/c").unlink()
+    (path / "e/l").unlink()
+    (path / "e").rmdir()
+
+
+@pytest.mark.parametrize("change", [None, nothing, other_content, other_links, first_is_gone, directory_is_gone])
+@pytest.mark.parametrize("options", [{}, {"mode": 0o600}, {"owner": os.geteuid()}], ids=str)
+def test_a_check_says_what_would_be_done(
+    push: Push, source: Path, base: Path, change: Callable[[Path], None] | None, options: dict[str, int]
+) -> None:
+    links(source / "d")
+    if change is not None:
+        links(base / "d")
+        change(base / "d")
+    check, real = (
+        push(
+            source / "d",
+            base=base,
+            options=ReceiverOptions(check=check, **options),  # type: ignore[arg-type]
+            sending=SenderOptions(check=check),
+        )
+        for check in (True, False)
+    )
+    assert {path: (one.status, one.changes, one.error) for path, one in check.items()} == {
+        path: (one.status, one.changes, one.error) for path, one in real.items()
+    }
+    assert not [one.error for one in real.values() if one.error]
+
+
 @pytest.mark.parametrize(("content", "text"), [(b"a\0b", False), (b"x" * 262_145, False), (b"x" * 262_144, True)])
 def test_a_diff_of_what_is_no_short_text(
     transfer: type, file: Path, old: Path, base: Path, content: bytes, text: bool
