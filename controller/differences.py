@@ -7,12 +7,13 @@ Texts are kept once, however many hosts they come from.
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 from collections.abc import Iterator
 
 from agent.wire.record import record
 
-__all__ = ["LARGEST", "Content", "Differences"]
+__all__ = ["LARGEST", "UNKNOWN", "Content", "Differences", "attributes", "without_attributes"]
 
 LARGEST = 256 * 1024  # bytes of a content that is shown line by line
 # Lines of one times lines of the other, without what they begin and end with in common: difflib's time grows faster
@@ -21,6 +22,7 @@ _MOST_WORK = 2_000_000
 _CONTEXT = 3  # lines around a change
 _MOST_OF_A_HOST = 1024 * 1024  # characters of all differences of one host
 _SHORT = 12  # digits of a digest: as many as people compare
+_ATTRIBUTE = re.compile("(mode|owner) ([0-9:]{1,21} -> [0-9:]{1,21})")  # as a host tells of it for a diff
 
 
 @record
@@ -48,6 +50,19 @@ class Content:
             return None
         ended = [line + "\n" for line in lines]
         return [*ended, f"{rest}\n\\ No newline at end of file\n"] if rest else ended  # as diff(1) says it
+
+
+UNKNOWN = Content(0, "unknown")  # of a file that is there, and that the host's agent may not read
+
+
+def attributes(path: str, changes: str) -> str:
+    """Return a line for each attribute that changes: "PATH: mode 0644 -> 0600"."""
+    return "".join(f"{path}: {what} {how}\n" for what, how in _ATTRIBUTE.findall(changes))
+
+
+def without_attributes(changes: str) -> str:
+    """Return the words for what changes as they are without a diff: "content, mode"."""
+    return _ATTRIBUTE.sub(r"\1", changes)
 
 
 class Differences:
@@ -127,4 +142,6 @@ def _summary(path: str, old: Content | None, new: Content) -> str:
 
 
 def _words(content: Content | None) -> str:
+    if content is UNKNOWN:
+        return "unknown content"
     return "nothing" if content is None else f"{content.size} bytes, sha256 {content.sha256[:_SHORT]}"

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from agent.tree.sender import SenderWatcher
 from agent.wire.errors import RemoteProtocolError
 from agent.wire.file_messages import Entry, FileStatus, Kind, Old, Outcome
-from controller.differences import Content, Differences
+from controller.differences import UNKNOWN, Content, Differences, attributes, without_attributes
 from controller.meter import Meter
 from controller.results import FileResult, Result, Status, Tally
 
@@ -22,10 +22,12 @@ __all__ = ["DiffMaker", "Ledger"]
 # A host could tell of ever more files that it says it deleted.
 _MOST_KEPT = 1_000_000
 _MOST_OF_INTEREST = 1_000
-_CAME = ("created", "content")  # what the changes of a file begin with whose content went over the line
+_CREATED = "created"
+_CAME = (_CREATED, "content")  # what the changes of a file begin with whose content went over the line
 # Bytes of old contents that wait for their outcome: four batches of files, each with as much as a message holds, would
 # be half a gigabyte for each host.
 _MOST_HELD = 8 * 1024 * 1024
+_EMPTY = Content.of(b"")
 
 
 class DiffMaker:
@@ -52,29 +54,37 @@ class DiffMaker:
             raise RemoteProtocolError(f"the old content of entry {old.index}, which nobody waits for")
         if content is not None and len(content) != old.size:
             raise RemoteProtocolError(f"{len(content)} bytes of old content, expected {old.size}")
-        if content is None:
+        if content is None and old.sha256 != _EMPTY.sha256:
             self._old[old.index] = Content(old.size, old.sha256)
             return
         # The digest names a text that hosts share, so it is ours and not what a host says.
-        kept = Content.of(content)
+        kept = Content.of(content) if content is not None else _EMPTY
         if self._held + kept.size > _MOST_HELD:
             kept = Content(kept.size, kept.sha256)
         self._held += kept.size if kept.data is not None else 0
         self._old[old.index] = kept
 
     def made(self, outcome: Outcome) -> str | None:
-        """Return the difference that an outcome stands for, None when there is none."""
+        """Return the difference that an outcome stands for, attributes first; None when there is none."""
         if outcome.index is None:
             return None
         path = self._paths.pop(outcome.index, None)
         old = self._old.pop(outcome.index, None)
         if old is not None and old.data is not None:
             self._held -= old.size
-        if path is None or outcome.status is not FileStatus.CHANGED:
+        if outcome.status is not FileStatus.CHANGED:
             return None
+        text = attributes(outcome.path, outcome.changes)
+        if path is not None and (old is not None or outcome.changes.startswith(_CAME)):
+            text += self._content(path, old, outcome)
+        return text or None
+
+    def _content(self, path: str, old: Content | None, outcome: Outcome) -> str:
         new = self._read(path) or Content(outcome.bytes, outcome.sha256 or "")
+        if old is None and not outcome.changes.startswith(_CREATED):
+            old = UNKNOWN
         if old is not None and old.sha256 == new.sha256:
-            return None  # the mode or the owner alone
+            return ""
         return self._differences.text(self._host, outcome.path, old, new)
 
 
@@ -137,7 +147,7 @@ class Ledger(SenderWatcher):
                 outcome.bytes,
                 outcome.sha256,
                 outcome.error,
-                outcome.changes,
+                outcome.changes if diff is None else without_attributes(outcome.changes),
                 outcome.note,
                 diff,
             )

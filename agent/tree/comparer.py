@@ -114,8 +114,13 @@ class Comparer:
             # A file of several names that would change its mode or owner is made anew: the others may be somebody's.
             may_stay = equal_size and not (old.st_nlink > 1 and attributes(options, plan, new=False)[1])
             if may_stay or options.backup is not None or options.diff:
-                plan.old_sha256 = yield from _digest(folder, name)
+                try:
+                    plan.old_sha256 = yield from _digest(folder, name)
+                except FileError as error:  # then it is taken to differ, and whether it can be replaced will be seen
+                    plan.remark(str(error) if options.diff else "")
             whole = plan.old_sha256 if may_stay else None
+        elif old is not None and options.diff:
+            plan.remark("takes the place of a symbolic link")
         prefix = None
         if not options.check and (entry.size >= WORTH_KEEPING or not entry.size):
             prefix = yield from self._take_part(folder, plan)
@@ -221,16 +226,14 @@ class Comparer:
             return None
 
 
-def _digest(folder: Folder, name: str) -> Generator[bool, None, str | None]:
-    """Return the SHA-256 of a file that is there, None when it cannot be read."""
+def _digest(folder: Folder, name: str) -> Generator[bool, None, str]:
+    """Return the SHA-256 of a file that is there. Raises FileError."""
     try:
         fd = os.open(name, _READ, dir_fd=folder.fd)
-    except OSError:  # then it is taken to differ, and whether it can be replaced will be seen
-        return None
+    except OSError as error:
+        raise FileError.from_os("read the old file", error) from None
     try:
         _, sha256 = yield from digest_of(fd, longest=os.fstat(fd).st_size)
         return sha256
-    except FileError:
-        return None
     finally:
         os.close(fd)

@@ -102,7 +102,8 @@ def attributes(options: ReceiverOptions, plan: Plan, *, new: bool) -> tuple[Attr
     """Return what a file or directory is to have, and in words what of that differs from what is there.
 
     `new` says that it is a new inode, which is given everything; one that is there is given what differs. What the
-    operator did not ask for stays as it was; there was none: as the sender has it, but for the umask.
+    operator did not ask for stays as it was; there was none: as the sender has it, but for the umask. For a diff the
+    words say from what to what: "mode 0644 -> 0600", "owner 0:0 -> 33:33".
     """
     entry, old = plan.entry, plan.old
     owner = -1 if options.owner is None else options.owner
@@ -115,13 +116,15 @@ def attributes(options: ReceiverOptions, plan: Plan, *, new: bool) -> tuple[Attr
         old_mode = stat.S_IMODE(old.st_mode)
         if asked_mode is None:
             mode = old_mode & _PERMISSIONS if new else old_mode
-        words += ["mode"] if mode != old_mode else []
-        if (owner, group) != (-1, -1) and (owner not in (-1, old.st_uid) or group not in (-1, old.st_gid)):
-            words.append("owner")
+        if mode != old_mode:
+            words.append(f"mode {old_mode:04o} -> {mode:04o}" if options.diff else "mode")
+        ids = (old.st_uid if owner == -1 else owner, old.st_gid if group == -1 else group)
+        if ids != (old.st_uid, old.st_gid):
+            words.append(f"owner {old.st_uid}:{old.st_gid} -> {ids[0]}:{ids[1]}" if options.diff else "owner")
         if mtime is not None and mtime != old.st_mtime_ns:
             words.append("times")
         if new:
-            owner, group = (old.st_uid if owner == -1 else owner), (old.st_gid if group == -1 else group)
+            owner, group = ids
     must_own = options.owner is not None or options.group is not None
     return Attributes(mode, owner, group, mtime, must_own), words
 

@@ -146,6 +146,52 @@ def test_no_difference_where_the_mode_alone_changes() -> None:
     assert diffs.made(Outcome("/d/x", CHANGED, 1, changes="mode")) is None
 
 
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ("mode 0644 -> 0600", "/d/x: mode 0644 -> 0600\n"),
+        ("mode 0644 -> 0600, owner 0:0 -> 33:33, times", "/d/x: mode 0644 -> 0600\n/d/x: owner 0:0 -> 33:33\n"),
+        ("times", None),
+        ("mode", None),
+        ("mode \x1b -> 0600", None),
+        ("content, mode 0644 -> 0600", "/d/x: mode 0644 -> 0600\n--- /d/x\n+++ /d/x\n@@ -1 +1 @@\n-old\n+new\n"),
+    ],
+)
+def test_attributes_have_lines_of_their_own(changes: str, expected: str | None) -> None:
+    diffs = maker(Content.of(b"new\n"))
+    if changes.startswith("content"):
+        diffs.old(old(b"old\n"), b"old\n")
+    assert diffs.made(Outcome("/d/x", CHANGED, 1, changes=changes)) == expected
+
+
+def test_the_owner_of_a_directory() -> None:
+    outcome = Outcome("/d", CHANGED, 0, changes="owner 0:0 -> 33:33")
+    assert maker().made(outcome) == "/d: owner 0:0 -> 33:33\n"
+
+
+def test_what_is_there_and_cannot_be_read_is_not_shown_as_new() -> None:
+    new = Content.of(b"new\n")
+    text = maker(new).made(Outcome("/d/x", CHANGED, 1, bytes=4, changes="content"))
+    assert text == f"/d/x: unknown content -> 4 bytes, sha256 {new.sha256[:12]}\n"
+    assert maker(new).made(Outcome("/d/x", CHANGED, 1, changes="created")) == (
+        "--- /dev/null\n+++ /d/x\n@@ -0,0 +1 @@\n+new\n"
+    )
+
+
+def test_an_empty_file_that_gets_content() -> None:
+    diffs = maker(Content.of(b"new\n"))
+    diffs.old(Old(1, 0, hashlib.sha256(b"").hexdigest()), None)
+    assert diffs.made(Outcome("/d/x", CHANGED, 1, changes="content")) == "--- /d/x\n+++ /d/x\n@@ -0,0 +1 @@\n+new\n"
+
+
+def test_changes_are_told_in_the_same_words_with_a_diff() -> None:
+    ledger = Ledger("web1", Meter(), keep=True, differences=maker(Content.of(b"new\n")))
+    ledger.listed(Entry("e", Kind.FILE))
+    ledger.outcome(Outcome("/e", CHANGED, 2, changes="mode 0644 -> 0600, owner 0:0 -> 1:1"))
+    (file,) = ledger.result().files
+    assert (file.changes, file.diff) == ("mode, owner", "/e: mode 0644 -> 0600\n/e: owner 0:0 -> 1:1\n")
+
+
 def test_old_contents_that_nobody_waits_for() -> None:
     diffs = maker()
     for index in (0, 2):

@@ -274,6 +274,20 @@ def test_how_to_undo_is_told(lab: Any, source: Path, there: Path) -> None:
     assert (there / "x").read_bytes() == b"old"
 
 
+def test_diff_of_what_keeps_its_content(web1: Callable[..., Any], source: Path, there: Path) -> None:
+    target = there / "x"
+    target.write_bytes(source.read_bytes())
+    target.chmod(0o644)
+    (file,) = web1("push", source, target, "--check", "--diff", "--mode", "600")["files"]
+    assert (file["status"], file["changes"], file["diff"]) == ("changed", "mode", f"{target}: mode 0644 -> 0600\n")
+    target.write_bytes(b"")
+    (file,) = web1("push", source, target, "--check", "--diff", "--mode", "600")["files"]
+    assert file["changes"] == "content, mode"
+    assert file["diff"] == (
+        f"{target}: mode 0644 -> 0600\n--- {target}\n+++ {target}\n@@ -0,0 +1 @@\n+worker_processes 4;\n"
+    )
+
+
 def test_diff_of_what_is_no_text(web1: Callable[..., Any], source: Path, there: Path) -> None:
     (there / "x").write_bytes(b"\0binary")
     result = web1("push", source, there / "x", "--check", "--diff")

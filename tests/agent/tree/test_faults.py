@@ -83,6 +83,28 @@ def test_an_owner_that_nobody_asked_for_may_stay_ours(
 
 
 @pytest.mark.usefixtures("sizes")
+@pytest.mark.parametrize("call", ["open", "pread"])
+@pytest.mark.parametrize("diff", [True, False])
+def test_an_old_file_that_may_not_be_read(
+    push: Push, fail: Callable[..., None], source: Path, base: Path, call: str, diff: bool
+) -> None:
+    """It is replaced, but a diff must not show it as new."""
+
+    def is_old(first: object, *rest: object, **options: object) -> bool:
+        folder = options.get("dir_fd", first)
+        if call == "pread":
+            return os.readlink(f"/proc/self/fd/{first}") == str(base / "file")
+        return first == "file" and os.readlink(f"/proc/self/fd/{folder}") == str(base)
+
+    (base / "file").write_bytes(bytes(300_000))
+    fail(call, errno.EACCES, is_old)
+    outcome = push(source / "file", base=base, options=ReceiverOptions(diff=diff))["file"]
+    action = "read the old file" if call == "open" else "read it"
+    assert (outcome.status, outcome.changes) == (FileStatus.CHANGED, "content")
+    assert outcome.note == (f"cannot {action}: permission denied" if diff else "")
+
+
+@pytest.mark.usefixtures("sizes")
 def test_a_short_write_is_continued(push: Push, monkeypatch: pytest.MonkeyPatch, source: Path, base: Path) -> None:
     real = os.pwrite
     monkeypatch.setattr(os, "pwrite", lambda fd, data, offset: real(fd, data[:100_000], offset))

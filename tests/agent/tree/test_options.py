@@ -410,6 +410,8 @@ def test_a_check_changes_nothing(transfer: type, source: Path, base: Path) -> No
     (base / "d/gone/deep/f").write_bytes(b"12345")
     (base / "d/same").write_bytes(b"same")
     (base / "d/differs").write_bytes(b"old")
+    for name in ("same", "differs"):
+        (base / "d" / name).chmod(0o644)
     before = tree_of(base)
     run = transfer(
         [tree],
@@ -424,8 +426,8 @@ def test_a_check_changes_nothing(transfer: type, source: Path, base: Path) -> No
         "d/new": ("changed", "created"),
         "d/new/deep": ("changed", "created"),
         "d/new/deep/f": ("changed", "created"),
-        "d/same": ("changed", "mode"),
-        "d/differs": ("changed", "content, mode"),
+        "d/same": ("changed", "mode 0644 -> 0640"),
+        "d/differs": ("changed", "content, mode 0644 -> 0640"),
         "d/link": ("changed", "created"),
         "d/twin": ("changed", "created"),
         "d/gone": ("deleted", "deleted"),
@@ -509,6 +511,33 @@ def test_a_diff_of_what_is_no_short_text(
     run.run()
     sha256 = hashlib.sha256(content).hexdigest()
     assert run.watcher.olds == [("file", f.Old(0, len(content), sha256, text), content if text else None)]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_diff_says_from_which_owner_to_which(push: Push, source: Path, base: Path) -> None:
+    (source / "d").mkdir()
+    (base / "d").mkdir()
+    for path in (source / "d/f", base / "d/f"):
+        path.write_bytes(b"x")
+        path.chmod(0o644)
+    os.chown(base / "d/f", 1, 2)
+    options = ReceiverOptions(diff=True, check=True, owner=3, mode=0o4755)
+    outcomes = push(source / "d", base=base, options=options, sending=SenderOptions(check=True))
+    assert outcomes["d/f"].changes == "mode 0644 -> 4755, owner 1:2 -> 3:2"
+    assert outcomes["d"].changes == "owner 0:0 -> 3:0"
+
+
+def test_a_diff_of_an_empty_file(transfer: type, file: Path, old: Path, base: Path) -> None:
+    old.write_bytes(b"")
+    run = transfer([file], base, options=ReceiverOptions(diff=True))
+    run.run()
+    assert run.watcher.olds == [("file", f.Old(0, 0, hashlib.sha256(b"").hexdigest()), None)]
+
+
+def test_a_diff_of_a_file_that_takes_the_place_of_a_link(push: Push, file: Path, base: Path) -> None:
+    (base / "file").symlink_to("elsewhere")
+    outcome = push(file, base=base, options=ReceiverOptions(diff=True))["file"]
+    assert (outcome.changes, outcome.note) == ("content", "takes the place of a symbolic link")
 
 
 def test_no_diff_of_what_does_not_change(transfer: type, file: Path, base: Path) -> None:
