@@ -7,6 +7,7 @@ directory is never replaced, and a new one is made only where its parent is.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Collection
 
 from agent.tree.errors import FileError, TransferError
@@ -57,12 +58,21 @@ def _new_folder(push: Push, parent: Folder, name: str) -> tuple[Folder, Place]:
     if push.check:
         return parent, lambda path: (name, *into(path))
     try:
-        os.mkdir(name, 0o755, dir_fd=parent.fd)
+        try:
+            os.mkdir(name, 0o755, dir_fd=parent.fd)
+        except FileExistsError:  # another push was quicker: an agent that shares this file system, most likely
+            if not _is_folder(parent, name):
+                raise
         base = parent.enter(name)
     except OSError as error:
         raise FileError.from_os(f"make the directory {push.destination}", error) from None
     parent.release()
     return base, into
+
+
+def _is_folder(parent: Folder, name: str) -> bool:
+    info = parent.lstat(name)
+    return info is not None and stat.S_ISDIR(info.st_mode)
 
 
 def _is_failure_within(path: str, home: str, roots: Collection[Identity]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Generator
@@ -174,11 +175,21 @@ class Comparer:
             plan.change("created")
             plan.remark(lost_bits(self._options, plan))
             if folder is not None and not self._options.check:
-                try:
-                    # Closed to others until everything is in it: its LEAVE opens it.
-                    os.mkdir(plan.names[-1], 0o700, dir_fd=folder.fd)
-                except OSError as error:
-                    raise FileError.from_os("make the directory", error) from None
+                self._make(folder, plan)
+
+    def _make(self, folder: Folder, plan: Plan) -> None:
+        """Make a directory, or take the one that another push, by an agent that shares the file system, has made."""
+        try:
+            # Closed to others until everything is in it: its LEAVE opens it.
+            os.mkdir(plan.names[-1], 0o700, dir_fd=folder.fd)
+        except OSError as error:
+            plan.old = folder.lstat(plan.names[-1]) if error.errno == errno.EEXIST else None
+            if plan.old is None:
+                raise FileError.from_os("make the directory", error) from None
+            refuse_what_is_there(Kind.DIRECTORY, plan.old)
+            plan.created, plan.note = False, ""
+            plan.status = FileStatus.UNCHANGED
+            plan.changes.clear()
 
     def _leave(self, plan: Plan) -> None:
         inside = self._inside.pop(plan.entry.path, None)

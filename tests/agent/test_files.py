@@ -309,6 +309,47 @@ def test_a_new_directory(rig: Rig, source: Path, there: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("kind", ["directory", "link", "file", "nothing"])
+def test_a_directory_that_somebody_else_makes_meanwhile(
+    rig: Rig, source: Path, there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Several agents may share a file system: each finds that there is none, and one is the first to make it."""
+    real = os.mkdir
+
+    def mkdir(name: str, *rest: Any, **options: Any) -> None:
+        if name in ("new", "source"):
+            path = f"/proc/self/fd/{options['dir_fd']}/{name}"
+            if kind == "directory":
+                real(path)
+            elif kind == "link":
+                os.symlink(tmp_path, path)
+            elif kind == "file":
+                Path(path).touch()
+            raise OSError(errno.EEXIST, "")
+        real(name, *rest, **options)
+
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    outcomes = rig.push(source, to=there)
+    if kind == "directory":
+        assert {outcome.status for path, outcome in outcomes.items()} == {UNCHANGED, CHANGED}
+        assert outcomes[f"{there}/source"].status is UNCHANGED
+        assert [*rig.push(source / "f", to=f"{there}/new/")] == [f"{there}/new/f"]
+        assert names(there) == {"new", "new/f", "source", "source/f"}
+        return
+    assert (
+        outcomes[f"{there}/source"].error
+        == {
+            "link": "is a symbolic link, which a directory does not replace",
+            "file": "is a regular file, which a directory does not replace",
+            "nothing": "cannot make the directory: file exists",
+        }[kind]
+    )
+    with pytest.raises(Refused) as caught:
+        rig.push(source / "f", to=f"{there}/new/")
+    assert caught.value.args == ("failed", f"cannot make the directory {there}/new/: file exists")
+    assert not (tmp_path / "f").exists()
+
+
 def test_several_into_a_directory(rig: Rig, source: Path, there: Path) -> None:
     (source / "g").touch()
     rig.push(source / "f", source / "g", to=there)
