@@ -14,14 +14,27 @@ from agent.tree.errors import FileError, TransferError
 from agent.tree.paths import Folder, Identity, Links, is_within, open_path
 from agent.tree.places import Named, into
 from agent.wire.file_messages import Push
+from agent.wire.record import record
 
-__all__ = ["open_destination"]
+__all__ = ["Destination", "open_destination"]
 
 Place = Callable[[str], tuple[str, ...]]
 
 
-def open_destination(push: Push, *, home: str, roots: Collection[Identity] | None) -> tuple[Folder, Place]:
-    """Open the directory that a push goes into; return it, to be released, and where in it each path belongs.
+@record
+class Destination:
+    """The directory that a push goes into, to be released, and where in it each path belongs.
+
+    `made` says that the directory was made for this push. It is closed to others: who receives opens it.
+    """
+
+    base: Folder
+    place: Place
+    made: bool = False
+
+
+def open_destination(push: Push, *, home: str, roots: Collection[Identity] | None) -> Destination:
+    """Open the directory that a push goes into.
 
     Raises TransferError: "denied" for what is not within `roots`, else "failed".
     """
@@ -37,12 +50,12 @@ def open_destination(push: Push, *, home: str, roots: Collection[Identity] | Non
         if roots is not None and not is_within(base, roots):
             raise _denied(path)
         if not name:
-            return base, into
+            return Destination(base, into)
         if path.endswith("/"):
             return _new_folder(push, base, name)
         if push.several:
             raise TransferError("failed", f"several sources need a directory, and {path} is none")
-        return base, Named(name)
+        return Destination(base, Named(name))
     except FileError as error:
         base.release()
         raise TransferError("failed", str(error)) from None
@@ -51,23 +64,36 @@ def open_destination(push: Push, *, home: str, roots: Collection[Identity] | Non
         raise
 
 
-def _new_folder(push: Push, parent: Folder, name: str) -> tuple[Folder, Place]:
+def _new_folder(push: Push, parent: Folder, name: str) -> Destination:
     """Make DEST/, the last of its names alone; a check leaves that out and counts on it."""
     if parent.lstat(name) is not None:
         raise TransferError("failed", f"{push.destination} is not a directory")
     if push.check:
-        return parent, lambda path: (name, *into(path))
+        return Destination(parent, lambda path: (name, *into(path)))
+    made = True
     try:
         try:
-            os.mkdir(name, 0o755, dir_fd=parent.fd)
+            os.mkdir(name, 0o700, dir_fd=parent.fd)
         except FileExistsError:  # another push was quicker: an agent that shares this file system, most likely
             if not _is_folder(parent, name):
                 raise
+            made = False
         base = parent.enter(name)
+        if made:
+            _sync(parent, base)
     except OSError as error:
         raise FileError.from_os(f"make the directory {push.destination}", error) from None
     parent.release()
-    return base, into
+    return Destination(base, into, made)
+
+
+def _sync(parent: Folder, base: Folder) -> None:
+    """Make a new name last: what is put into the directory is not there after a power cut if that is not."""
+    try:
+        parent.sync()
+    except OSError:
+        base.release()
+        raise
 
 
 def _is_folder(parent: Folder, name: str) -> bool:

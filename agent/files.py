@@ -80,11 +80,11 @@ class Files:
             # Any command can be written there.
             raise TransferError("denied", f"controller {controller} may not run commands here, and so not validate")
         options = ReceiverOptions.of_push(push, owner=_owner(push.owner), group=_group(push.group))
-        base, place = open_destination(push, home=_home(rules), roots=_roots(rules.push))
+        to = open_destination(push, home=_home(rules), roots=_roots(rules.push))
         token = os.urandom(8).hex()
         hooks = _AgentHooks(self, push, controller, token)
-        receiver = Receiver(base, place, options, send, tell=True, hooks=hooks, token=token)
-        return Transfer(receiver, [base], hooks)
+        receiver = Receiver(to.base, to.place, options, send, tell=True, hooks=hooks, token=token, made=to.made)
+        return Transfer(receiver, [to.base], hooks)
 
     def _pull(self, pull: f.Pull, rules: Controller, send: Callable[[m.Message], None]) -> Transfer:
         roots = _roots(rules.pull)

@@ -33,8 +33,12 @@ class Comparer:
         options: ReceiverOptions,
         token: str,
         hooks: Hooks,
+        *,
+        made: bool = False,
     ) -> None:
+        """`made` says that the base was made for this transfer, and is closed to others."""
         self._base = base
+        self._made = made
         self._place = place
         self._options = options
         self._token = token
@@ -66,6 +70,8 @@ class Comparer:
         self._note_listed(entry)
         want = None
         try:
+            if self._made and index == 0 and entry.path != TOP:
+                self._open_base(0o755)  # nothing is to come of the base itself
             if entry.kind is Kind.FAILED:
                 raise FileError("", entry.reason)
             if names:
@@ -165,7 +171,7 @@ class Comparer:
             raise RemoteProtocolError(f"more than {_DEEPEST} directories deep")
         self._inside[plan.entry.path] = plan, set()
         if not plan.names:
-            plan.old = os.fstat(self._base.fd)
+            self._directory_itself(plan)
             return
         folder = self._folder_of(plan)
         plan.old = None if folder is None else folder.lstat(plan.names[-1])
@@ -176,6 +182,23 @@ class Comparer:
             plan.remark(lost_bits(self._options, plan))
             if folder is not None and not self._options.check:
                 self._make(folder, plan)
+
+    def _directory_itself(self, plan: Plan) -> None:
+        plan.old = os.fstat(self._base.fd)
+        if self._made:
+            plan.created = True
+            plan.change("created")
+            plan.remark(lost_bits(self._options, plan))
+            if plan.index:
+                self._open_base(0o700)  # closed again: its LEAVE opens it as the source's is
+
+    def _open_base(self, mode: int) -> None:
+        """Set the permissions of a base that was made for us; the bits that it inherited stay."""
+        try:
+            inherited = os.fstat(self._base.fd).st_mode & 0o7000
+            os.chmod(".", inherited | mode, dir_fd=self._base.fd)  # what is open by O_PATH is not for fchmod(2)
+        except OSError as error:
+            raise FileError.from_os("set the mode of the directory", error) from None
 
     def _make(self, folder: Folder, plan: Plan) -> None:
         """Make a directory, or take the one that another push, by an agent that shares the file system, has made."""

@@ -46,7 +46,8 @@ class _Batch:
 class Receiver:
     """One transfer into `base`, which is borrowed. `done` turns true with the last word.
 
-    `send` queues a message; `report` is told each outcome, which with `tell` goes to the sender, too.
+    `send` queues a message; `report` is told each outcome, which with `tell` goes to the sender, too. `made` says that
+    the base was made for this transfer, and is closed to others.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Receiver:
         tell: bool = False,
         hooks: Hooks | None = None,
         token: str = "",
+        made: bool = False,
     ) -> None:
         hooks = hooks or Hooks()
         token = token or os.urandom(8).hex()
@@ -67,7 +69,7 @@ class Receiver:
         self._send = send
         self._report = report
         self._tell = tell
-        self._comparer = Comparer(base, place, options, token, hooks)
+        self._comparer = Comparer(base, place, options, token, hooks, made=made)
         self._committer = Committer(options, token, hooks, self._comparer.find, place)
         self._incoming = Incoming(options, token, hooks, self._comparer.find, send)
         self._batches: deque[_Batch] = deque()

@@ -9,6 +9,7 @@ import os
 import select
 import socket
 import ssl
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -348,6 +349,69 @@ def test_a_directory_that_somebody_else_makes_meanwhile(
         rig.push(source / "f", to=f"{there}/new/")
     assert caught.value.args == ("failed", f"cannot make the directory {there}/new/: file exists")
     assert not (tmp_path / "f").exists()
+
+
+@pytest.mark.parametrize("bits", [0o700, 0o755, 0o1777])
+@pytest.mark.parametrize("check", [False, True])
+def test_what_is_in_a_directory_into_a_new_one(rig: Rig, source: Path, there: Path, bits: int, check: bool) -> None:
+    """The new one is the source's: as with cp -r and rsync -a."""
+    source.chmod(bits)
+    os.utime(source, ns=(1, 10**18))
+    for again in (False, True):
+        outcomes = rig.push(f"{source}/.", to=f"{there}/new/", check=check, preserve=True)
+        assert [*outcomes] == [f"{there}/new", f"{there}/new/f"]
+        assert {outcome.status for outcome in outcomes.values()} == {UNCHANGED if again and not check else CHANGED}
+    if check:
+        assert names(there) == set()
+    else:
+        info = (there / "new").stat()
+        assert (stat.S_IMODE(info.st_mode), info.st_mtime_ns) == (bits, 10**18)
+    (there / "old").mkdir(mode=0o750)
+    assert rig.push(f"{source}/.", to=f"{there}/old/", check=check)[f"{there}/old"].status is UNCHANGED
+    assert stat.S_IMODE((there / "old").stat().st_mode) == 0o750
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_new_directory_for_what_is_in_one_and_more(rig: Rig, source: Path, there: Path, first: bool) -> None:
+    (source / "d").mkdir()
+    (source / "d/g").touch()
+    source.chmod(0o711)
+    inside, other = f"{source}/d/.", source / "f"
+    (source / "d").chmod(0o710)
+    outcomes = rig.push(*((inside, other) if first else (other, inside)), to=f"{there}/new/")
+    assert {outcome.changes for outcome in outcomes.values()} == {"created"}
+    assert stat.S_IMODE((there / "new").stat().st_mode) == 0o710
+    assert names(there) == {"new", "new/f", "new/g"}
+
+
+def test_a_new_directory_for_files_is_as_others_are(rig: Rig, source: Path, there: Path) -> None:
+    there.chmod(0o2775)
+    rig.push(source / "f", to=f"{there}/new/")
+    assert stat.S_IMODE((there / "new").stat().st_mode) == 0o2755  # the bit is what the system gives it there
+
+
+def test_a_new_directory_whose_mode_cannot_be_set(
+    rig: Rig, source: Path, there: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def chmod(*args: Any, **options: Any) -> None:
+        raise OSError(errno.EPERM, "")
+
+    monkeypatch.setattr(os, "chmod", chmod)
+    outcome = rig.push(source / "f", to=f"{there}/new/")[f"{there}/new/f"]
+    assert outcome.error == "cannot set the mode of the directory: operation not permitted"
+
+
+def test_the_name_of_a_new_directory_lasts(
+    rig: Rig, source: Path, there: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fsync(fd: int) -> None:
+        assert os.readlink(f"/proc/self/fd/{fd}") == str(there)
+        raise OSError(errno.EIO, "")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(Refused) as caught:
+        rig.push(source / "f", to=f"{there}/new/")
+    assert caught.value.args == ("failed", f"cannot make the directory {there}/new/: input/output error")
 
 
 def test_several_into_a_directory(rig: Rig, source: Path, there: Path) -> None:
