@@ -21,6 +21,7 @@ from agent.journal import Journal, Record, Replaced, UndoWriter
 from agent.log import log
 from agent.rollback import Restorer
 from agent.runner import Runner
+from agent.tally import Tally
 from agent.tree.committer import Hooks, Validation
 from agent.tree.entries import Listing, Source
 from agent.tree.errors import FileError, TransferError
@@ -28,7 +29,7 @@ from agent.tree.options import ReceiverOptions, SenderOptions
 from agent.tree.paths import Folder, Identity, Links, identity
 from agent.tree.plans import Plan
 from agent.tree.receiver import Receiver
-from agent.tree.sender import Sender, SenderWatcher
+from agent.tree.sender import Sender
 from agent.tree.sources import find_matches
 from agent.validation import Validator
 from agent.wire import file_messages as f
@@ -63,19 +64,22 @@ class Files:
     def start(self, request: Request, controller: str, send: Callable[[m.Message], None]) -> Transfer:
         """Start what a controller asks for. Raises TransferError."""
         rules = self.rules(controller)
+        tally = Tally(_kind_of(request), request.run)
         needed = Permission.PULL if isinstance(request, f.Pull) else Permission.PUSH
         if needed not in rules.permissions:
             raise TransferError("denied", f"controller {controller} may not {needed} here")
         try:
             if isinstance(request, f.Push):
-                return self._push(request, controller, rules, send)
+                return self._push(request, controller, rules, tally, send)
             if isinstance(request, f.Pull):
-                return self._pull(request, rules, send)
-            return self._rollback(request, controller, rules, send)
+                return self._pull(request, rules, tally, send)
+            return self._rollback(request, controller, rules, tally, send)
         except FileError as error:
             raise TransferError("failed", str(error)) from None
 
-    def _push(self, push: f.Push, controller: str, rules: Controller, send: Callable[[m.Message], None]) -> Transfer:
+    def _push(
+        self, push: f.Push, controller: str, rules: Controller, tally: Tally, send: Callable[[m.Message], None]
+    ) -> Transfer:
         if push.validate is not None and Permission.RUN not in rules.permissions:
             # Any command can be written there.
             raise TransferError("denied", f"controller {controller} may not run commands here, and so not validate")
@@ -83,10 +87,11 @@ class Files:
         to = open_destination(push, home=_home(rules), roots=_roots(rules.push))
         token = os.urandom(8).hex()
         hooks = _AgentHooks(self, push, controller, token)
-        receiver = Receiver(to.base, to.place, options, send, tell=True, hooks=hooks, token=token, made=to.made)
-        return Transfer(receiver, [to.base], hooks)
+        tell = tally.telling(send)
+        receiver = Receiver(to.base, to.place, options, tell, tell=True, hooks=hooks, token=token, made=to.made)
+        return Transfer(receiver, tally, [to.base], hooks)
 
-    def _pull(self, pull: f.Pull, rules: Controller, send: Callable[[m.Message], None]) -> Transfer:
+    def _pull(self, pull: f.Pull, rules: Controller, tally: Tally, send: Callable[[m.Message], None]) -> Transfer:
         roots = _roots(rules.pull)
         sources: list[Source] = []
         try:
@@ -101,22 +106,26 @@ class Files:
             _release([source.folder for source in sources])
             raise
         options = SenderOptions(pull.follow, pull.exclude, max_size=pull.max_size, max_files=pull.max_files)
-        sender = Sender(Listing(iter(sources), options, Links.OWNED, roots), send, SenderWatcher())
-        return Transfer(sender, [source.folder for source in sources])
+        sender = Sender(Listing(iter(sources), options, Links.OWNED, roots), send, tally)
+        return Transfer(sender, tally, [source.folder for source in sources])
 
     def _rollback(
-        self, rollback: f.Rollback, controller: str, rules: Controller, send: Callable[[m.Message], None]
+        self, rollback: f.Rollback, controller: str, rules: Controller, tally: Tally, send: Callable[[m.Message], None]
     ) -> Transfer:
         if self.journal is None:
             raise TransferError("failed", "this agent keeps no journal of what it replaced")
-        return Transfer(Restorer.find(self.journal, rollback, controller, _roots(rules.push), send), [])
+        restorer = Restorer.find(self.journal, rollback, controller, _roots(rules.push), tally.telling(send))
+        return Transfer(restorer, tally, [])
 
 
 class Transfer:
     """One transfer of one session, whose thread owns it."""
 
-    def __init__(self, part: _Part, folders: list[Folder | None], hooks: _AgentHooks | None = None) -> None:
+    def __init__(
+        self, part: _Part, tally: Tally, folders: list[Folder | None], hooks: _AgentHooks | None = None
+    ) -> None:
         self._part = part
+        self._tally = tally
         self._folders = folders
         self._hooks = hooks
         self.busy = True  # whether `step` has work to do at once
@@ -150,6 +159,7 @@ class Transfer:
         _release(self._folders)
         if self._hooks is not None:
             self._hooks.close(clean=done)
+        self._tally.end(done=done)
 
 
 class _AgentHooks(Hooks):
@@ -222,6 +232,12 @@ class _AgentHooks(Hooks):
                 self._record.close(clean=clean)
             except OSError as error:
                 log.warning("cannot remove the note of a transfer: %s", os.strerror(error.errno or 0).lower())
+
+
+def _kind_of(request: Request) -> str:
+    """Return what a request is called in the log."""
+    kind = type(request).__name__.lower()
+    return f"check of a {kind}" if isinstance(request, f.Push) and request.check else kind
 
 
 def _home(rules: Controller) -> str:

@@ -61,6 +61,9 @@ class SenderWatcher:
     def listed(self, entry: Entry) -> None:
         """The listing found an entry."""
 
+    def gone(self, entry: Entry, reason: str) -> None:
+        """An entry that was listed cannot be sent after all."""
+
     def outcome(self, outcome: Outcome) -> None:
         """The receiver tells what became of an entry."""
 
@@ -229,6 +232,7 @@ class Sender:
                 yield from self._send_large(want, content)
         except FileError as error:
             self._flush_same()
+            self._watcher.gone(item.entry, str(error))
             self._send(f.Gone(want.index, str(error)))
         finally:
             self._drop_content()

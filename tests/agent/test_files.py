@@ -28,7 +28,7 @@ from agent.runner import Runner
 from agent.session import Services, Session
 from agent.tls import server_context
 from agent.tree.entries import Listing
-from agent.tree.errors import TransferError
+from agent.tree.errors import FileError, TransferError
 from agent.tree.options import ReceiverOptions, SenderOptions
 from agent.tree.paths import Folder, Links
 from agent.tree.places import Asked
@@ -1080,6 +1080,102 @@ def test_what_is_logged(rig: Rig, source: Path, there: Path, lines: list[str]) -
     assert f"ops from 10.0.0.9 as 'web1': push '{there}' (run r1)" in text
     assert f"ops from 10.0.0.9 as 'web1': pull '{source}/f' (run r2)" in text
     assert f"refused the push '{there}/none/\\udcff': cannot enter {there}/none: no such file or directory" in text
+
+
+def ends(lines: list[str]) -> list[str]:
+    """Return what was logged at the end of each transfer."""
+    return [line for line in lines if line.startswith("run ")]
+
+
+def test_the_end_of_a_push_is_logged(
+    rig: Rig, source: Path, there: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (source / "g").write_bytes(b"1")
+    rig.push(source, to=there, check=True)
+    rig.push(source, to=there)
+    rig.push(source, to=there)
+    (there / "source/h").touch()
+    rig.push(source, to=there, delete=True)
+    (source / "f").write_bytes(b"newest")
+    rig.push(source / "f", to=there / "source", backup="~")
+    rig.rollback()
+
+    def pwrite(*args: object) -> None:
+        raise OSError(errno.ENOSPC, "")
+
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    for name in ("f", "g"):
+        (source / name).write_bytes(b"newer")
+    rig.push(source, to=there)
+    rig.hang_up()
+    assert ends(lines)[:6] == [
+        "run r1: check of a push: 3 changed",
+        "run r1: push: 3 changed",
+        "run r1: push: 3 unchanged",
+        "run r1: push: 3 unchanged, 1 deleted",
+        "run r1: push: 1 changed",
+        "run '': rollback: 1 changed",
+    ]
+    assert ends(lines)[-1].startswith("run r1: push: 1 unchanged, 2 failed: '")
+    assert ends(lines)[-1].endswith("/there/source/f: cannot write the new file: no space left on device'")
+
+
+def test_the_end_of_a_pull_is_logged(rig: Rig, source: Path, there: Path, lines: list[str]) -> None:
+    os.mkfifo(source / "fifo")
+    rig.pull(str(source), "/none/y\x1b[31m", "/none/z", to=there)
+    rig.hang_up()
+    reason = "'y\\x1b[31m: cannot enter /none: no such file or directory'"
+    assert ends(lines) == [f"run r2: pull: 2 listed, 4 bytes, 1 skipped, 2 failed: {reason}"]
+
+
+def test_a_long_path_does_not_hide_the_reason(rig: Rig, source: Path, there: Path, lines: list[str]) -> None:
+    rig.pull("/none/" + "x" * 200, to=there)
+    rig.push(source / "f", to=there, validate=f"echo {'y' * 300} %s; false")
+    rig.hang_up()
+    pull, push = ends(lines)
+    assert pull == f"run r2: pull: 1 failed: '...{'x' * 120}: cannot enter /none: no such file or directory'"
+    assert push.startswith("run r1: push: 1 failed: '")
+    assert "/there/f: not valid: exit 1: yyyyy" in push
+    assert len(push) < 300
+
+
+def test_a_file_that_cannot_be_read_is_logged(
+    rig: Rig, source: Path, there: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object) -> int:
+        raise FileError.from_os("read it", OSError(errno.EIO, ""))
+
+    monkeypatch.setattr(Listing, "open", fail)
+    rig.pull(str(source), to=there)
+    rig.hang_up()
+    assert ends(lines) == ["run r2: pull: 2 listed, 1 failed: 'source/f: cannot read it: input/output error'"]
+
+
+def test_a_failed_end_is_a_warning(rig: Rig, source: Path, there: Path) -> None:
+    levels: list[int] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: levels.append(record.levelno)  # type: ignore[method-assign]
+    log.addHandler(handler)
+    level, propagate = log.level, log.propagate
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    try:
+        for name, validate in (("x", "true %s"), ("y", "false %s")):
+            rig.push(source / "f", to=there / name, validate=validate)
+        rig.hang_up()
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+        log.propagate = propagate
+    assert levels == [logging.INFO, logging.INFO, logging.INFO, logging.WARNING]
+
+
+def test_a_cut_is_logged(rig: Rig, source: Path, there: Path, lines: list[str]) -> None:
+    (source / "big").write_bytes(bytes(range(256)) * 4096)
+    with pytest.raises(CutError):
+        rig.push(source / "big", to=there, cut_after=2)
+    rig.hang_up()
+    assert ends(lines) == ["run r1: push: cut off"]
 
 
 def test_a_request_that_cannot_start_holds_nothing(rig: Rig, source: Path) -> None:
