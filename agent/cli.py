@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from agent import __version__
@@ -169,7 +169,10 @@ def _check(arguments: argparse.Namespace) -> int:
     print(f"listen      {settings.listen}")
     print(f"shell       {settings.shell}")
     for name, record in sorted(keyring.records.items()):
-        print(f"controller  {name}: {_rights(settings.controller(name))}; host {record.host}, epoch {record.epoch}")
+        rules = settings.controller(name)
+        print(f"controller  {name}: {_rights(rules)}; host {record.host}, epoch {record.epoch}")
+        for line in _places(rules):
+            print(f"            {_printable(line)}")
     for name in sorted(set(settings.controllers) - set(keyring.records)):
         print(f"note: agent.toml has a section for {name}, which is not enrolled", file=sys.stderr)
     return 0
@@ -178,6 +181,20 @@ def _check(arguments: argparse.Namespace) -> int:
 def _rights(controller: Controller) -> str:
     may = ", ".join(sorted(controller.permissions)) or "ping alone"
     return f"{may} from {', '.join(map(str, controller.sources)) or 'anywhere'}"
+
+
+def _places(controller: Controller) -> Iterator[str]:
+    """Yield where a controller may push to and pull from, and its home, as far as the settings say."""
+    for right, roots in (("push", controller.push), ("pull", controller.pull)):
+        if roots is not None and right in controller.permissions:
+            way = "to" if right == "push" else "from"
+            yield f"{right} {way} {', '.join(map(_directory, roots))}"
+    if controller.home is not None:
+        yield f"home {_directory(controller.home)}"
+
+
+def _directory(path: str) -> str:
+    return path if os.path.isdir(path) else f"{path} (no directory)"
 
 
 def _version(arguments: argparse.Namespace) -> int:

@@ -96,6 +96,16 @@ def test_check_says_what_each_controller_may(home: Path, capsys: Captured) -> No
     assert "ops: ping alone from anywhere" in capsys.readouterr().out
 
 
+def test_check_says_where_each_controller_may_push_and_pull(home: Path, capsys: Captured) -> None:
+    settings = '[controllers.ops]\npermissions = ["push"{}]\npush = ["/etc", "/none/\\u001b[2J"]\npull = ["/usr"]\n'
+    for more, pull in (("", ""), (', "pull"', "            pull from /usr\n")):
+        (home / "agent.toml").write_text(settings.format(more) + f'home = "{home}"\n')
+        assert cli.main(["check", "--dir", str(home)]) == 0
+        assert capsys.readouterr().out.partition("epoch 1\n")[2] == (
+            f"            push to /etc, /none/\\x1b[2J (no directory)\n{pull}            home {home}\n"
+        )
+
+
 def test_check_fails_with_the_next_step(home: Path, capsys: Captured) -> None:
     check = ("check", "--dir", str(home))
     (home / "controllers/ops.enrol").chmod(0o644)
