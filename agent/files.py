@@ -26,7 +26,7 @@ from agent.tree.committer import Hooks, Validation
 from agent.tree.entries import Listing, Source
 from agent.tree.errors import FileError, TransferError
 from agent.tree.options import ReceiverOptions, SenderOptions
-from agent.tree.paths import Folder, Identity, Links, identity
+from agent.tree.paths import Folder, Identity, Links, check_name, identity
 from agent.tree.plans import Plan
 from agent.tree.receiver import Receiver
 from agent.tree.sender import Sender
@@ -83,6 +83,7 @@ class Files:
         if push.validate is not None and Permission.RUN not in rules.permissions:
             # Any command can be written there.
             raise TransferError("denied", f"controller {controller} may not run commands here, and so not validate")
+        check_name(f"x{push.backup or ''}")  # a backup's name is no worse than others
         options = ReceiverOptions.of_push(push, owner=_owner(push.owner), group=_group(push.group))
         to = open_destination(push, home=_home(rules), roots=_roots(rules.push))
         token = os.urandom(8).hex()

@@ -130,8 +130,10 @@ def read_name(value: object) -> str:
 
 def read_suffix(value: object) -> str:
     suffix = str(value)
-    if not suffix or re.search("[/\0]", suffix):
-        raise ValueError(f"{suffix!r} is not a suffix: {'it has a slash' if '/' in suffix else 'it is empty'}")
+    if not suffix or "/" in suffix:
+        raise ValueError(f"{suffix!r} is not a suffix: {'it has a slash' if suffix else 'it is empty'}")
+    if re.search(r"[\0-\x1f\x7f-\x9f]", suffix):
+        raise ValueError(f"{suffix!r} is not a suffix: it has a control character")
     return suffix
 
 

@@ -500,6 +500,20 @@ def test_unknown_owners(rig: Rig, source: Path, there: Path, option: str, reason
     assert caught.value.args == ("failed", f"{reason} 'no such'")
 
 
+@pytest.mark.parametrize(
+    ("suffix", "reason"),
+    [
+        ("\n", "control character in the name 'x\\n'"),
+        ("~" * 255, "name of 256 bytes, expected no more than 255"),
+    ],
+)
+def test_suffixes_that_nobody_means(rig: Rig, source: Path, there: Path, suffix: str, reason: str) -> None:
+    with pytest.raises(Refused) as caught:
+        rig.push(source / "f", to=there, backup=suffix)
+    assert caught.value.args == ("failed", reason)
+    assert names(there) == set()
+
+
 @pytest.mark.parametrize("option", ["owner", "group"])
 @pytest.mark.parametrize("number", ["4294967295", "4294967296", "-1", "99999999999999999999", "1" * 5000])
 def test_numbers_that_no_owner_has(rig: Rig, source: Path, there: Path, option: str, number: str) -> None:

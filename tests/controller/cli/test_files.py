@@ -196,6 +196,14 @@ def test_list_hosts(command: list[str], capfd: pytest.CaptureFixture[str]) -> No
         (["push", "file", "/x", "--group", "-1"], "fleet: --group: '-1' is not in 0..4294967294\n"),
         (["push", "file", "/x", "--owner", "9" * 5000], f"fleet: --owner: '{'9' * 32}' is not in 0..4294967294\n"),
         (["push", "file", "/x", "--backup=../x"], "fleet: --backup: '../x' is not a suffix: it has a slash\n"),
+        (
+            ["push", "file", "/x", "--backup=\n"],
+            "fleet: --backup: '\\n' is not a suffix: it has a control character\n",
+        ),
+        (
+            ["push", "file", "/x", "--backup=.\x1b[2J"],
+            "fleet: --backup: '.\\x1b[2J' is not a suffix: it has a control character\n",
+        ),
         (["push", "file", "/x", "--backup="], "fleet: --backup: '' is not a suffix: it is empty\n"),
         (
             ["push", "file", "/x", "--validate", "true"],
