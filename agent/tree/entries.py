@@ -7,6 +7,7 @@ read) is an item as well, with the reason: whoever receives a list without it wo
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Collection, Iterator
@@ -72,6 +73,7 @@ class Listing:
     _follower: Follower = field(init=False)
     _seen: dict[Identity, tuple[str, int]] = field(default_factory=dict)
     _cursor: tuple[Source, Cursor] | None = None
+    _forbidden: FileError | None = None  # why a pattern may have found nothing
 
     def __post_init__(self) -> None:
         self._excluded = Patterns(self.options.exclude)
@@ -127,12 +129,13 @@ class Listing:
         elif not source.names:
             yield from self._tree(source, source.folder, (), source.path)
         else:
-            found = False
+            found, self._forbidden = False, None
             for item in self._matches(source, source.folder, (), source.names):
                 found = True
                 yield item
             if not found:
-                yield Item(Entry(source.path, Kind.FAILED, reason="no such file or directory"), source)
+                reason = "no such file or directory" if self._forbidden is None else str(self._forbidden)
+                yield Item(Entry(source.path, Kind.FAILED, reason=reason), source)
 
     def _is_literal(self, source: Source, folder: Folder) -> bool:
         """Whether a source is one name, by the letter: also one that looks like a pattern, if it is there."""
@@ -173,8 +176,13 @@ class Listing:
             if not is_pattern(pattern):
                 return [pattern] if folder.lstat(pattern) is not None else []
             return [name for name in folder.names() if matches_name(pattern, name)]
-        except FileError:
+        except FileError as error:
+            self._note_forbidden(f"look into {folder.path}", error)
             return []
+
+    def _note_forbidden(self, action: str, error: FileError) -> None:
+        if error.number in (errno.EACCES, errno.EPERM) and self._forbidden is None:
+            self._forbidden = FileError(action, error.reason)
 
     @contextlib.contextmanager
     def _entered(self, folder: Folder, name: str) -> Iterator[Folder | None]:
@@ -186,8 +194,8 @@ class Listing:
                     inner = enter(found[0], found[1])
                 finally:
                     found[0].release()
-        except FileError:
-            pass  # as a shell's pattern does: what cannot be entered matches nothing
+        except FileError as error:  # as a shell's pattern does: what cannot be entered matches nothing
+            self._note_forbidden(f"enter {folder.join(name)}", error)
         try:
             yield inner
         finally:

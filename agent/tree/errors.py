@@ -15,18 +15,19 @@ _LONGEST = 1000  # characters
 class FileError(Exception):
     """One file cannot be read, written or used; the others can. `action` is what failed, `reason` why.
 
-    Without an action the reason is the whole sentence.
+    Without an action the reason is the whole sentence. `number` is that of the system's error (errno(3)), if any.
     """
 
-    def __init__(self, action: str, reason: str) -> None:
+    def __init__(self, action: str, reason: str, number: int | None = None) -> None:
         super().__init__(action, reason)
         self.action = action
         self.reason = reason
+        self.number = number
 
     @classmethod
     def from_os(cls, action: str, error: OSError) -> FileError:
         """Put a failed system call in our words."""
-        return cls(action, os.strerror(error.errno).lower() if error.errno else str(error))
+        return cls(action, os.strerror(error.errno).lower() if error.errno else str(error), error.errno)
 
     def __str__(self) -> str:
         return _bounded(f"cannot {self.action}: {self.reason}" if self.action else self.reason)

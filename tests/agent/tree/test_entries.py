@@ -210,6 +210,8 @@ def test_a_directory_that_may_not_be_entered(
     (bob,) = [item.entry for item in items if item.entry.path.endswith("bob")]
     assert (bob.kind, bob.reason) == (Kind.FAILED, "cannot enter the directory: permission denied")
     assert not items[-1].entry.complete  # nobody may take what is in it for deleted
+    (item,) = listing(matches(tree / "bo?/x.log")).items()
+    assert item.entry.reason == f"cannot enter {tree}/bob: permission denied"
     assert ("bob/x.log", "file") not in found(listing(matches(tree / "*/x.log")))
 
 
@@ -224,6 +226,67 @@ def test_a_directory_that_may_not_be_listed(
     assert item.entry.reason == "cannot list the directory: permission denied"
     (item,) = listing(matches(tree / "*.log")).items()
     assert item.entry.reason == "no such file or directory"
+
+
+@pytest.fixture
+def forbidden(tree: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Make calls in one directory fail, as they do for who may not read it (root always may)."""
+
+    def forbid(name: str, number: int, *calls: str) -> None:
+        path = str(tree / name) if name else str(tree)
+        for call in calls:
+            real = getattr(os, call)
+
+            def failing(first: object, *rest: object, _real: Callable[..., object] = real, **options: object) -> object:
+                folder = options.get("dir_fd", first)
+                if isinstance(folder, int) and os.readlink(f"/proc/self/fd/{folder}") == path:
+                    raise OSError(number, "")
+                return _real(first, *rest, **options)
+
+            monkeypatch.setattr(os, call, failing)
+
+    yield forbid
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize(
+    ("directory", "calls", "pattern", "reason"),
+    [
+        ("", ("listdir",), "*.log", "cannot look into {}: permission denied"),
+        ("", ("listdir",), "*/x.log", "cannot look into {}: permission denied"),
+        ("bob", ("stat",), "bo*/y.log", "cannot look into {}/bob: permission denied"),
+    ],
+)
+def test_a_pattern_where_nothing_may_be_read(
+    listing: Callable[..., Listing],
+    tree: Path,
+    forbidden: Callable[..., None],
+    directory: str,
+    calls: tuple[str, ...],
+    pattern: str,
+    reason: str,
+) -> None:
+    """Nothing is found, which must not be said to mean that nothing is there."""
+    one = listing(matches(tree / pattern))
+    forbidden(directory, errno.EACCES, *calls)
+    ((item),) = one.items()
+    assert (item.entry.kind, item.entry.reason) == (Kind.FAILED, reason.format(tree))
+
+
+def test_a_pattern_that_finds_something_elsewhere(
+    listing: Callable[..., Listing], tree: Path, forbidden: Callable[..., None]
+) -> None:
+    one = listing(matches(tree / "*/x.log"))
+    forbidden("bob", errno.EACCES, "stat")
+    assert [path for path, _ in found(one)] == ["alice", "alice/x.log", "alice"]
+
+
+def test_a_pattern_that_finds_nothing_for_another_reason(
+    listing: Callable[..., Listing], tree: Path, forbidden: Callable[..., None]
+) -> None:
+    one = listing(matches(tree / "*.log"))
+    forbidden("", errno.EIO, "listdir")
+    assert [item.entry.reason for item in one.items()] == ["no such file or directory"]
 
 
 def test_a_link_that_cannot_be_read(
