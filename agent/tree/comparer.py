@@ -147,7 +147,12 @@ class Comparer:
         )
         if part is None:
             return None
-        yield from part.read_again()
+        try:
+            yield from part.read_again()
+        except GeneratorExit:  # the transfer is given up, and its batches know nothing of this plan yet
+            plan.temporary = None
+            part.keep()
+            raise
         plan.wanted_from = part.offset
         return part.digest.hexdigest() if part.offset else None
 

@@ -139,21 +139,23 @@ class Incoming:
             if self._options.diff and plan.old_is_file:
                 self._send_old(plan)
             if not self._options.check:
-                self._prepare(plan, message.offset)
+                self._prepare(plan, message.offset, message.size or 0)
         except OSError as error:
             _give_up(plan, FileError.from_os("enter its directory", error))
         except FileError as error:
             _give_up(plan, error)
 
-    def _prepare(self, plan: Plan, offset: int) -> None:
-        """Get the plan's new file ready for bytes from `offset` on."""
+    def _prepare(self, plan: Plan, offset: int, size: int) -> None:
+        """Get the plan's new file of `size` bytes ready for those from `offset` on."""
         temporary = plan.temporary
         if temporary is None:
             folder, name = self._find(plan.names[:-1]), plan.names[-1]
             self._count += 1
             token = f"{self._token}c{self._count:x}"
             self._hooks.using(folder, temporary_name(name, token))
-            plan.temporary = temporary = Temporary.create(folder, name, token, min_free=self._options.min_free)
+            plan.temporary = temporary = Temporary.create(
+                folder, name, token, size=size, min_free=self._options.min_free
+            )
         elif offset:
             plan.note = f"continued at byte {offset}"
         else:
@@ -213,13 +215,14 @@ class Incoming:
         if plan.temporary is not None:
             try:
                 plan.temporary.finish(wanted)
+                self._finished += 1
+                self._bytes += plan.size
+                if self._finished > SYNCED_ONE_BY_ONE:
+                    plan.temporary.settle()
+                    plan.temporary.close()
             except FileError as error:
                 plan.fail(error)
                 return
-            self._finished += 1
-            self._bytes += plan.size
-            if self._finished > SYNCED_ONE_BY_ONE:
-                plan.temporary.close()
         plan.change(*(["created"] if plan.created else ["content", *words]))
 
     def _is_what_is_there(self, plan: Plan) -> bool:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from agent.tree.errors import FileError
 from agent.tree.paths import Folder
 from agent.tree.plans import Plan
+from agent.tree.writer import Temporary
 
 __all__ = ["SYNCED_ONE_BY_ONE", "sync_file_systems", "sync_new_files"]
 
@@ -42,6 +43,8 @@ def sync_new_files(plans: list[Plan]) -> None:
     open_ones = [plan for plan in plans if plan.temporary is not None and plan.temporary.fd is not None]
     closed = [plan for plan in plans if plan.temporary is not None and plan.temporary.fd is None]
     if closed:
+        for plan in open_ones:
+            _do(plan, Temporary.settle)
         try:
             sync_file_systems(plan.temporary.folder for plan in plans if plan.temporary is not None)
         except OSError as error:
@@ -49,8 +52,12 @@ def sync_new_files(plans: list[Plan]) -> None:
                 plan.fail(FileError.from_os("sync the new file", error))
         return
     for plan in open_ones:
-        assert plan.temporary is not None
-        try:
-            plan.temporary.sync()
-        except FileError as error:
-            plan.fail(error)
+        _do(plan, Temporary.sync)
+
+
+def _do(plan: Plan, step: Callable[[Temporary], None]) -> None:
+    assert plan.temporary is not None
+    try:
+        step(plan.temporary)
+    except FileError as error:
+        plan.fail(error)

@@ -1,14 +1,18 @@
 """One file that is being written: beside its target, under a name of its own, closed to others until it is whole.
 
 The old file is there, untouched, until the rename; the rename comes after the data has been synced and its digest
-compared, and replaces the name itself, never what a link of that name points at. What is left of an interrupted
-transfer is renamed to a fixed name (`.NAME.fleet-part`), by which the next one finds it, and takes it away from every
-other by renaming it again.
+compared, and replaces the name itself, never what a link of that name points at.
+
+What is worth to be continued is written under a fixed name (`.NAME.fleet-part`) from its first byte on, so the next
+transfer finds it however this one ends. Whoever writes it holds a lock on it, which the kernel takes back when its
+process dies: who gets the lock has it for himself, and who does not writes under a name of his own. It leaves the
+fixed name when it is whole, before it is given its owner and mode: what has been open to others is not continued.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import stat
@@ -89,30 +93,49 @@ def is_ours(name: str, token: str = "") -> bool:
 
 
 class Temporary:
-    """A file of ours on its way. `fd` is None when it was closed for now. Owns its folder's hold."""
+    """A file of ours on its way. `fd` is None when it was closed for now. Owns its folder's hold.
 
-    __slots__ = ("_finished", "_min_free", "_written_out", "digest", "fd", "folder", "name", "offset", "target")
+    `name` is what it is called now, and `own_name` what nobody but this transfer will ever call it.
+    """
 
-    def __init__(self, folder: Folder, target: str, name: str, fd: int, *, min_free: int = 0) -> None:
+    __slots__ = (
+        "_attributes",
+        "_min_free",
+        "_own_name",
+        "_settled",
+        "_written_out",
+        "digest",
+        "fd",
+        "folder",
+        "name",
+        "offset",
+        "target",
+    )
+
+    def __init__(self, folder: Folder, target: str, name: str, fd: int, *, own_name: str, min_free: int = 0) -> None:
         self.folder = folder.hold()
         self.target = target
         self.name = name
         self.fd: int | None = fd
         self.offset = 0
         self.digest = hashlib.sha256()
+        self._own_name = own_name
         self._written_out = 0
         self._min_free = min_free
-        self._finished = False
+        self._attributes: Attributes | None = None
+        self._settled = False
 
     @classmethod
-    def create(cls, folder: Folder, target: str, token: str, *, min_free: int = 0) -> Temporary:
-        """Make an empty one. Raises FileError."""
-        name = temporary_name(target, token)
+    def create(cls, folder: Folder, target: str, token: str, *, size: int = 0, min_free: int = 0) -> Temporary:
+        """Make an empty one for `size` bytes: where the next transfer finds it, if worth it. Raises FileError."""
+        own, part = temporary_name(target, token), part_name(target)
+        if size >= WORTH_KEEPING and (fd := _create_part(folder, part)) is not None:
+            return cls(folder, target, part, fd, own_name=own, min_free=min_free)
         try:
-            fd = os.open(name, _CREATE, 0o600, dir_fd=folder.fd)
+            fd = os.open(own, _CREATE, 0o600, dir_fd=folder.fd)
         except OSError as error:
             raise FileError.from_os("create the new file", error) from None
-        return cls(folder, target, name, fd, min_free=min_free)
+        return cls(folder, target, own, fd, own_name=own, min_free=min_free)
 
     def write(self, data: bytes | memoryview) -> None:
         """Write the next bytes. Raises FileError."""
@@ -163,15 +186,39 @@ class Temporary:
             raise FileError.from_os("write the new file", error) from None
 
     def finish(self, attributes: Attributes) -> None:
-        """Set owner, mode and times of the whole file. Raises FileError."""
+        """Note owner, mode and times of the whole file, which it has after `settle`. Raises FileError."""
+        self._attributes = attributes
+        if self.name == self._own_name:
+            self.settle()
+
+    def settle(self) -> None:
+        """Leave the name that others look for, then set owner, mode and times. Raises FileError."""
         assert self.fd is not None
-        self._finished = True
+        attributes, self._attributes = self._attributes, None
+        if attributes is None:
+            return
+        self._settled = True
+        if self.name != self._own_name:
+            self._rename_to_own()
         attributes.apply(self.fd)
 
+    def _rename_to_own(self) -> None:
+        # A sender may have a file of its own that is called as our remains are, and which has come meanwhile.
+        if not self._is_at(self.name):
+            raise FileError("rename the new file", "it was replaced meanwhile")
+        try:
+            os.rename(self.name, self._own_name, src_dir_fd=self.folder.fd, dst_dir_fd=self.folder.fd)
+        except OSError as error:
+            raise FileError.from_os("rename the new file", error) from None
+        self.name = self._own_name
+
     def sync(self) -> None:
-        """Make the data last. Raises FileError."""
+        """Make the data last, and settle it. Raises FileError."""
         assert self.fd is not None
         try:
+            if self._attributes is not None:
+                os.fdatasync(self.fd)  # which takes long, and until then the next transfer could go on from here
+                self.settle()
             os.fsync(self.fd)
         except OSError as error:
             raise FileError.from_os("sync the new file", error) from None
@@ -184,6 +231,8 @@ class Temporary:
 
     def replace(self) -> None:
         """Give it the target's name, and let go of it. Raises FileError, and then it is still there."""
+        if self.name != self._own_name:
+            self._rename_to_own()
         try:
             os.rename(self.name, self.target, src_dir_fd=self.folder.fd, dst_dir_fd=self.folder.fd)
         except OSError as error:
@@ -193,23 +242,38 @@ class Temporary:
 
     def discard(self) -> None:
         """Remove it, and let go of it."""
+        if self.name == self._own_name or self._is_at(self.name):
+            unlink_quietly(self.folder, self.name)  # before it is unlocked, and somebody else's
         self.close()
-        unlink_quietly(self.folder, self.name)
         self.folder.release()
 
     def keep(self) -> None:
         """Leave it for the next transfer of the same file if that is worth it, and let go of it."""
-        if self.offset < WORTH_KEEPING or self._finished:  # whole ones take their place soon: there are few of them
+        # How much of an earlier one's we have read again says nothing about how much there is.
+        if self.fd is None or self._settled or os.fstat(self.fd).st_size < WORTH_KEEPING or not self._is_found():
             self.discard()
             return
         self.close()
-        try:
-            part = part_name(self.target)
-            os.rename(self.name, part, src_dir_fd=self.folder.fd, dst_dir_fd=self.folder.fd)
-        except OSError:
-            self.discard()
-            return
         self.folder.release()
+
+    def _is_found(self) -> bool:
+        """Whether the next transfer finds it, or does from now on."""
+        assert self.fd is not None
+        if self.name != self._own_name:
+            return True
+        try:
+            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # where that cannot be, nobody could take it either
+            # Never a rename: what has that name may be under way.
+            part = part_name(self.target)
+            os.link(self.name, part, src_dir_fd=self.folder.fd, dst_dir_fd=self.folder.fd, follow_symlinks=False)
+        except OSError:
+            return False
+        unlink_quietly(self.folder, self.name)
+        return True
+
+    def _is_at(self, name: str) -> bool:
+        assert self.fd is not None
+        return _is_at(self.folder, name, self.fd)
 
     def _write_out(self) -> None:
         assert self.fd is not None
@@ -225,30 +289,60 @@ class Temporary:
 def take_part(
     folder: Folder, target: str, token: str, *, using: Callable[[], None], min_free: int = 0
 ) -> Temporary | None:
-    """Take what an interrupted transfer of `target` left, if it is ours and nobody else has ever had it.
+    """Take what an interrupted transfer of `target` left, if it is ours and nobody else has it or ever had.
 
-    `using` is called before it gets the name with `token`. The digest and the offset of the result are still at the
-    start.
+    `using` is called before. The digest and the offset of the result are still at the start.
     """
     part = part_name(target)
     if not _is_part(folder.lstat(part)):
         return None
-    name = temporary_name(target, token)
     using()
     try:
-        os.rename(part, name, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
-    except OSError:  # another transfer was quicker
+        fd = os.open(part, _REOPEN, dir_fd=folder.fd)
+    except OSError:
+        return None
+    if not (_is_part(os.fstat(fd)) and _lock(fd) and _is_at(folder, part, fd)):
+        os.close(fd)  # it is under way, or was until a moment ago, or somebody has put something else in its place
+        return None
+    return Temporary(folder, target, part, fd, own_name=temporary_name(target, token), min_free=min_free)
+
+
+def _create_part(folder: Folder, part: str) -> int | None:
+    """Make and lock it, None where that cannot be. What else may be wrong is met again under the other name."""
+    try:
+        fd = os.open(part, _CREATE, 0o600, dir_fd=folder.fd)
+    except OSError:
         return None
     try:
-        fd = os.open(name, _REOPEN, dir_fd=folder.fd)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:  # another transfer has found it already
+        os.close(fd)
+        return None
+    except OSError:  # there are no locks on that file system
+        unlink_quietly(folder, part)
+        os.close(fd)
+        return None
+    if not _is_at(folder, part, fd):  # another had found it, and is done with it
+        os.close(fd)
+        return None
+    return fd
+
+
+def _lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        unlink_quietly(folder, name)
-        return None
-    part_file = Temporary(folder, target, name, fd, min_free=min_free)
-    if not _is_part(os.fstat(fd)):  # somebody has put something else in its place
-        part_file.discard()
-        return None
-    return part_file
+        return False
+    return True
+
+
+def _is_at(folder: Folder, name: str, fd: int) -> bool:
+    """Whether an open file has that name now."""
+    try:
+        there, here = os.stat(name, dir_fd=folder.fd, follow_symlinks=False), os.fstat(fd)
+    except OSError:
+        return False
+    return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
 
 
 def unlink_quietly(folder: Folder, name: str) -> None:

@@ -71,6 +71,7 @@ class Transfer:
     log: list[m.Message] = field(default_factory=list)  # everything that was said
     wait: Callable[[Receiver], None] | None = None
     digests: Digests | None = None
+    look: Callable[[Receiver], None] = field(default=lambda receiver: None)  # after each of its steps
 
     def run(self) -> dict[str, Outcome]:
         """Do it; return the outcomes by path relative to the base."""
@@ -124,6 +125,7 @@ class Transfer:
                     raise Cut
                 receiver.take(self._say(ends, Role.CONTROLLER, message))
             busy = receiver.step() or busy
+            self.look(receiver)
             while to_sender:
                 busy = True
                 sender.take(self._say(ends, Role.AGENT, to_sender.pop(0)))

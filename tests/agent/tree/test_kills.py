@@ -2,7 +2,8 @@
 
     FLEET_KILLS=500 pytest tests/agent/tree/test_kills.py
 
-Without it 50. What is left of temporary names is swept by the next start, as the journal has them.
+Without it 50. What is left of temporary names is swept by the next start, as the journal has them, but for the one by
+which the next push goes on.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from agent.journal import Journal
 from agent.tree.committer import Hooks
 from agent.tree.options import ReceiverOptions
 from agent.tree.paths import Folder
+from agent.wire import file_messages as f
+from agent.wire import messages as m
 
 KILLS = int(os.environ.get("FLEET_KILLS", "50"))
 RANDOM = random.Random(11)
@@ -73,6 +76,35 @@ def test_old_or_new_and_whole(transfer: type, source: Path, base: Path, tmp_path
         journal = Journal.open(str(tmp_path))
         journal.sweep(now=0.0)
         journal.close()
-        assert {path.name for path in base.iterdir()} <= {"file", "file~"}
+        assert {path.name for path in base.iterdir()} <= {"file", "file~", ".file.fleet-part"}
     assert killed, "none was killed in the middle"
     assert leftovers, "none was killed while it wrote"
+    transfer([source / "file"], base).run()
+    assert {path.name for path in base.iterdir()} <= {"file", "file~"}
+
+
+def test_a_push_goes_on_after_a_kill(transfer: type, source: Path, base: Path) -> None:
+    """Killed before its third file is complete: also the two that came whole are there for the next one."""
+    for name in ("a", "b", "c"):
+        (source / name).write_bytes(RANDOM.randbytes(1_000_000))
+    sources = [source / name for name in ("a", "b", "c")]
+
+    def die(message: m.Message) -> m.Message:
+        if isinstance(message, f.Close) and message.sha256 == hashlib.sha256((source / "c").read_bytes()).hexdigest():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return message
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
+    if pid == 0:
+        try:
+            transfer(sources, base, tamper=die).run()
+        finally:
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+    assert sorted(path.name for path in base.iterdir()) == [".a.fleet-part", ".b.fleet-part", ".c.fleet-part"]
+    outcomes = transfer(sources, base).run()
+    assert {outcome.note for outcome in outcomes.values()} == {"continued at byte 1000000"}
+    assert sorted(path.name for path in base.iterdir()) == ["a", "b", "c"]
+    assert all((base / name).read_bytes() == (source / name).read_bytes() for name in ("a", "b", "c"))

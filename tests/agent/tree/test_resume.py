@@ -158,6 +158,62 @@ def test_a_finished_file_is_settled_before_the_next_large_one_ends(
     assert outcomes["d/b"].note.startswith("continued at byte ")
 
 
+def test_given_up_while_the_earlier_part_is_read_again(
+    transfer: type, cut: type[Exception], big: Path, base: Path
+) -> None:
+    interrupt(transfer, cut, big, base, 2 + 10)
+
+    class Stop(Exception):
+        pass
+
+    steps: list[bool] = []
+
+    def stop(receiver: object) -> None:
+        steps.append(True)
+        if len(steps) == 4:
+            raise Stop
+
+    for _ in range(2):  # again and again
+        steps.clear()
+        with pytest.raises(Stop):
+            transfer([big], base, look=stop).run()
+        assert [path.name for path in base.iterdir()] == [PART]
+    run = transfer([big], base)
+    assert run.run()["big"].note == f"continued at byte {10 * 262_144}"
+    assert [path.name for path in base.iterdir()] == ["big"]
+
+
+def test_two_at_once(transfer: type, cut: type[Exception], big: Path, base: Path) -> None:
+    """Both find the remains of a third, one of them gets them, and neither spoils the other's file."""
+    interrupt(transfer, cut, big, base, 2 + 10)
+    inner: list[str] = []
+
+    def another(message: object) -> object:
+        if isinstance(message, f.Open) and not inner:
+            inner.append("under way")
+            inner[0] = transfer([big], base).run()["big"].note
+            assert (base / "big").read_bytes() == CONTENT
+        return message
+
+    outcome = transfer([big], base, tamper=another).run()["big"]
+    assert (outcome.note, inner) == (f"continued at byte {10 * 262_144}", [""])
+    assert (base / "big").read_bytes() == CONTENT
+    assert [path.name for path in base.iterdir()] == ["big"]
+
+
+def test_a_source_that_is_called_as_the_remains_are(transfer: type, big: Path, base: Path) -> None:
+    """It takes their place in the middle; then it must not become the other file."""
+    (big.parent / PART).write_bytes(b"theirs")
+    outcomes = transfer([big.parent], base).run()
+    assert {path: outcome.error for path, outcome in outcomes.items()} == {
+        "source": None,
+        f"source/{PART}": None,
+        "source/big": None,
+    }
+    assert (base / "source/big").read_bytes() == CONTENT
+    assert (base / f"source/{PART}").read_bytes() == b"theirs"
+
+
 def test_a_check_takes_no_part(transfer: type, cut: type[Exception], big: Path, base: Path) -> None:
     interrupt(transfer, cut, big, base, 2 + 10)
     run = transfer([big], base, options=ReceiverOptions(check=True))

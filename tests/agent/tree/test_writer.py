@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from agent.tree.errors import FileError
 from agent.tree.paths import Folder
-from agent.tree.writer import Temporary, is_ours, part_name, take_part, temporary_name
+from agent.tree.writer import Attributes, Temporary, is_ours, part_name, take_part, temporary_name
 
 SIZE = 100_000
 
@@ -25,19 +27,31 @@ def folder(base: Path) -> Iterator[Folder]:
 
 @pytest.fixture
 def fail(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    def install(name: str, number: int) -> None:
+    def install(name: str, number: int, module: ModuleType = os) -> None:
         def failing(*args: object, **options: object) -> None:
             raise OSError(number, os.strerror(number))
 
-        monkeypatch.setattr(os, name, failing)
+        monkeypatch.setattr(module, name, failing)
 
     return install
 
 
 def written(folder: Folder) -> Temporary:
-    temporary = Temporary.create(folder, "f", "t")
+    return filled(Temporary.create(folder, "f", "t"))
+
+
+def filled(temporary: Temporary) -> Temporary:
     temporary.write(bytes(SIZE))
     return temporary
+
+
+def findable(folder: Folder, token: str = "t") -> Temporary:
+    """Return one that the next transfer finds."""
+    return filled(Temporary.create(folder, "f", token, size=SIZE))
+
+
+def names(base: Path) -> list[str]:
+    return sorted(path.name for path in base.iterdir())
 
 
 def take(folder: Folder) -> Temporary | None:
@@ -68,11 +82,107 @@ def test_kept_and_taken_again(folder: Folder, base: Path) -> None:
     assert (base / "f").read_bytes() == bytes(SIZE) + b"more"
 
 
-def test_remains_that_cannot_be_kept_are_removed(folder: Folder, base: Path, fail: Callable[..., None]) -> None:
+@pytest.mark.parametrize("call", ["link", "flock"])
+def test_remains_that_cannot_be_kept_are_removed(
+    folder: Folder, base: Path, fail: Callable[..., None], call: str
+) -> None:
     temporary = written(folder)
-    fail("rename", errno.EIO)
+    fail(call, errno.EIO, fcntl if call == "flock" else os)
     temporary.keep()
-    assert list(base.iterdir()) == []
+    assert names(base) == []
+
+
+def test_remains_never_take_the_place_of_others(folder: Folder, base: Path) -> None:
+    (base / ".f.fleet-part").write_bytes(b"somebody else's")
+    written(folder).keep()
+    assert (base / ".f.fleet-part").read_bytes() == b"somebody else's"
+    assert names(base) == [".f.fleet-part"]
+
+
+def test_one_that_is_worth_it_is_found_from_the_start(folder: Folder, base: Path) -> None:
+    one = findable(folder)
+    assert names(base) == [".f.fleet-part"]
+    assert take(folder) is None, "it is locked"
+    other = findable(folder, "u")  # of another transfer at the same time
+    assert names(base) == [".f.fleet-part", ".f.fleet-u"]
+    other.keep()
+    assert names(base) == [".f.fleet-part"]
+    one.finish(Attributes(mode=0o644))
+    assert names(base) == [".f.fleet-part"]
+    one.sync()
+    assert names(base) == [".f.fleet-t"], "open to others, and so never continued"
+    one.replace()
+    assert names(base) == ["f"]
+    assert (base / "f").stat().st_mode & 0o777 == 0o644
+
+
+def test_whole_but_not_settled_is_kept(folder: Folder, base: Path) -> None:
+    one = findable(folder)
+    one.finish(Attributes(mode=0o666))
+    one.keep()
+    assert names(base) == [".f.fleet-part"]
+    assert (base / ".f.fleet-part").stat().st_mode & 0o777 == 0o600
+    again = take(folder)
+    assert again is not None
+    again.discard()
+
+
+def test_settled_is_not_kept(folder: Folder, base: Path) -> None:
+    one = findable(folder)
+    one.finish(Attributes(mode=0o666))
+    one.settle()
+    one.keep()
+    assert names(base) == []
+
+
+def test_given_up_while_it_is_read_again(folder: Folder, base: Path) -> None:
+    findable(folder).keep()
+    again = take(folder)
+    assert again is not None
+    assert again.offset == 0
+    again.keep()
+    assert names(base) == [".f.fleet-part"]
+    assert (base / ".f.fleet-part").stat().st_size == SIZE
+
+
+@pytest.mark.parametrize("step", ["settle", "replace"])
+def test_one_whose_name_was_taken_away(folder: Folder, base: Path, step: str) -> None:
+    """A sender has a file that is called as the remains are: it must not get the target's name."""
+    one = findable(folder)
+    (base / ".f.fleet-part").unlink()
+    (base / ".f.fleet-part").write_bytes(b"theirs")
+    one.finish(Attributes())
+    with pytest.raises(FileError, match=r"^cannot rename the new file: it was replaced meanwhile$"):
+        one.settle() if step == "settle" else one.replace()
+    one.discard()
+    assert (base / ".f.fleet-part").read_bytes() == b"theirs"
+    assert names(base) == [".f.fleet-part"]
+
+
+def test_one_that_cannot_leave_its_name(folder: Folder, base: Path, fail: Callable[..., None]) -> None:
+    one = findable(folder)
+    one.finish(Attributes())
+    fail("rename", errno.EIO)
+    with pytest.raises(FileError, match=r"^cannot rename the new file: input/output error$"):
+        one.settle()
+    one.discard()
+    assert names(base) == []
+
+
+@pytest.mark.parametrize("number", [errno.EWOULDBLOCK, errno.ENOLCK])
+def test_a_lock_that_is_not_to_be_had(folder: Folder, base: Path, fail: Callable[..., None], number: int) -> None:
+    fail("flock", number, fcntl)
+    one = findable(folder)
+    # Somebody else has found it; or there are no locks, and nobody would ever take it.
+    assert names(base) == ([".f.fleet-part"] if number == errno.EWOULDBLOCK else []) + [".f.fleet-t"]
+    one.discard()
+
+
+def test_another_has_found_it_and_is_done(folder: Folder, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fcntl, "flock", lambda fd, how: (base / ".f.fleet-part").unlink())
+    one = findable(folder)
+    assert names(base) == [".f.fleet-t"]
+    one.discard()
 
 
 def test_what_cannot_be_removed_stays(folder: Folder, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,30 +193,30 @@ def test_what_cannot_be_removed_stays(folder: Folder, base: Path, monkeypatch: p
     (base / ".f.fleet-t").unlink()
 
 
-@pytest.mark.parametrize(("call", "left"), [("rename", [".f.fleet-part"]), ("open", [])])
-def test_remains_that_cannot_be_taken(
-    folder: Folder, base: Path, fail: Callable[..., None], call: str, left: list[str]
-) -> None:
+@pytest.mark.parametrize("call", ["open", "flock"])
+def test_remains_that_cannot_be_taken(folder: Folder, base: Path, fail: Callable[..., None], call: str) -> None:
     written(folder).keep()
-    fail(call, errno.EMFILE)
+    fail(call, errno.EMFILE, fcntl if call == "flock" else os)
     assert take(folder) is None
-    assert [path.name for path in base.glob(".*")] == left
+    assert names(base) == [".f.fleet-part"]
 
 
+@pytest.mark.parametrize("spoil", ["replaced", "renamed"])
 def test_remains_that_are_swapped_while_they_are_taken(
-    folder: Folder, base: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Folder, base: Path, monkeypatch: pytest.MonkeyPatch, spoil: str
 ) -> None:
     written(folder).keep()
-    real = os.rename
+    real = fcntl.flock
 
-    def rename(*args: object, **options: object) -> None:
-        (base / ".f.fleet-part").unlink()
-        (base / ".f.fleet-part").write_bytes(b"somebody else's")
-        real(*args, **options)  # type: ignore[arg-type]
+    def flock(fd: int, how: int) -> None:
+        (base / ".f.fleet-part").rename(base / "f")
+        if spoil == "replaced":
+            (base / ".f.fleet-part").write_bytes(b"somebody else's")
+        real(fd, how)
 
-    monkeypatch.setattr(os, "rename", rename)
+    monkeypatch.setattr(fcntl, "flock", flock)
     assert take(folder) is None
-    assert list(base.iterdir()) == []
+    assert (base / "f").read_bytes() == bytes(SIZE)
 
 
 @pytest.mark.parametrize(
