@@ -18,6 +18,7 @@ from agent.tree.patterns import is_pattern
 from agent.tree.places import Asked, pull_names
 from agent.wire.record import record
 from controller.errors import FleetError, HostError
+from controller.leftovers import sweep
 from controller.output.folder import file_name
 from controller.results import Status
 
@@ -72,6 +73,8 @@ class Landing:
             raise FleetError(path, (error.strerror or str(error)).lower()) from None
         if not os.access(path, os.W_OK | os.X_OK):
             raise FleetError(path, "permission denied")
+        if flat:
+            sweep(self._top)  # once for all hosts, whose files lie side by side here
         space = os.fstatvfs(self._top.fd)
         self.options = ReceiverOptions(
             preserve=limits.preserve,
@@ -102,6 +105,7 @@ class Landing:
             folder = _enter_or_make(top, name)
             try:
                 self._take(folder, host)
+                sweep(folder)
                 yield folder, Asked(self._remote)
             finally:
                 folder.release()

@@ -20,6 +20,7 @@ from agent.wire.file_messages import Entry, Kind, Outcome
 from controller.errors import HostError
 from controller.landing import Place
 from controller.ledger import Ledger
+from controller.leftovers import Mark
 from controller.meter import Meter
 from controller.output.words import size
 from controller.results import Status
@@ -63,7 +64,10 @@ class Pulling:
         ledger: Ledger,
         meter: Meter,
     ) -> None:
-        self._receiver = Receiver(folder, place, options, send, report=self._report)
+        self._mark = Mark(folder)
+        self._receiver = Receiver(
+            folder, place, options, send, report=self._report, hooks=self._mark, token=self._mark.token
+        )
         self._folder = folder
         self._options = options
         self._ledger = ledger
@@ -105,6 +109,7 @@ class Pulling:
     def close(self) -> None:
         """Keep what is worth it for the next time, and nothing else that is not whole."""
         self._receiver.close()
+        self._mark.close()
 
     def _report(self, outcome: Outcome) -> None:
         if outcome.index is not None:

@@ -9,6 +9,7 @@ import re
 import select
 import signal
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -544,6 +545,53 @@ def test_resume_after_a_cut(lab: Any, relay: Any, tmp_path: Path, there: Path) -
     assert (there / "big").read_bytes() == data
     if result["bytes"] < len(data):
         assert result["files"][0]["note"].startswith("continued at byte ")
+
+
+def test_a_pull_goes_on_after_its_controller_was_killed(lab: Any, relay: Any, tmp_path: Path, there: Path) -> None:
+    data = os.urandom(60_000_000)
+    (there / "big").write_bytes(data)
+    (there / "a").write_bytes(b"small, and whole when the kill comes")
+    inventory = tmp_path / "relayed.ini"
+    inventory.write_text(f"web1 fleet_host=127.0.0.1 fleet_port={relay.port}\n")
+    passed = 0
+    stuck, release = threading.Event(), threading.Event()
+    pass_on = relay._pass_on
+
+    class Stalling:
+        """Passes on 30 MB, of which not all can be in buffers, and then nothing more."""
+
+        def __init__(self, sock: Any) -> None:
+            self._sock = sock
+
+        def recv(self, size: int) -> bytes:
+            nonlocal passed
+            data = self._sock.recv(size)
+            passed += len(data)
+            if passed > 30_000_000:
+                stuck.set()
+                release.wait(PATIENCE)
+            return data
+
+    relay._pass_on = lambda one, other: pass_on(Stalling(one), other)
+    got = tmp_path / "got"
+    process = lab.start("pull", "-i", str(inventory), f"{there}/a", f"{there}/big", str(got))
+    assert stuck.wait(PATIENCE)
+    process.kill()
+    process.communicate()
+    release.set()
+    left = sorted(os.listdir(got / "web1"))
+    assert [re.sub("[0-9a-f]{16}", "TOKEN", name) for name in left] == [
+        ".a.fleet-TOKENc1",
+        ".big.fleet-part",
+        ".fleet-TOKEN",
+    ]
+    kept = (got / "web1/.big.fleet-part").stat().st_size
+    done = lab.fleet("pull", f"{there}/a", f"{there}/big", str(got), "-l", "web1", "--json")
+    (result,) = done.json["results"]
+    assert result["status"] == "changed"
+    assert result["files"][1]["note"] == f"continued at byte {kept}"
+    assert (got / "web1/big").read_bytes() == data
+    assert sorted(os.listdir(got / "web1")) == ["a", "big"]
 
 
 # Progress -------------------------------------------------------------------------------------------------------------
