@@ -19,7 +19,7 @@ from agent.destination import open_destination
 from agent.environment import account
 from agent.journal import Journal, Record, Replaced, UndoWriter
 from agent.log import log
-from agent.rollback import Restorer
+from agent.rollback import LastRun, Restorer
 from agent.runner import Runner
 from agent.tally import Tally
 from agent.tree.committer import Hooks, Validation
@@ -87,7 +87,11 @@ class Files:
         options = ReceiverOptions.of_push(push, owner=_owner(push.owner), group=_group(push.group))
         to = open_destination(push, home=_home(rules), roots=_roots(rules.push))
         token = os.urandom(8).hex()
-        hooks = _AgentHooks(self, push, controller, token)
+        try:
+            hooks = _AgentHooks(self, push, controller, token)
+        except FileError:
+            to.base.release()
+            raise
         tell = tally.telling(send)
         receiver = Receiver(to.base, to.place, options, tell, tell=True, hooks=hooks, token=token, made=to.made)
         return Transfer(receiver, tally, [to.base], hooks)
@@ -115,6 +119,8 @@ class Files:
     ) -> Transfer:
         if self.journal is None:
             raise TransferError("failed", "this agent keeps no journal of what it replaced")
+        if rollback.ask:
+            return Transfer(LastRun.find(self.journal, controller, send), None, [])
         restorer = Restorer.find(self.journal, rollback, controller, _roots(rules.push), tally.telling(send))
         return Transfer(restorer, tally, [])
 
@@ -123,7 +129,7 @@ class Transfer:
     """One transfer of one session, whose thread owns it."""
 
     def __init__(
-        self, part: _Part, tally: Tally, folders: list[Folder | None], hooks: _AgentHooks | None = None
+        self, part: _Part, tally: Tally | None, folders: list[Folder | None], hooks: _AgentHooks | None = None
     ) -> None:
         self._part = part
         self._tally = tally
@@ -160,20 +166,26 @@ class Transfer:
         _release(self._folders)
         if self._hooks is not None:
             self._hooks.close(clean=done)
-        self._tally.end(done=done)
+        if self._tally is not None:
+            self._tally.end(done=done)
 
 
 class _AgentHooks(Hooks):
     """What the agent does for a push."""
 
     def __init__(self, files: Files, push: f.Push, controller: str, token: str) -> None:
+        """Note a push with backups. Raises FileError: what cannot be rolled back is not begun."""
         self._files = files
         self._push = push
-        self._controller = controller
         self._token = token
         self._record: Record | None = None
         self._undo: UndoWriter | None = None
         self._validator: Validator | None = None
+        if files.journal is not None and push.backup is not None and not push.check:
+            try:
+                self._undo = files.journal.begin_undo(controller, push.run, token)
+            except OSError as error:
+                raise FileError.from_os("note it for a rollback", error) from None
 
     def using(self, folder: Folder, name: str) -> None:
         """Note the directory, so that the next start of the agent can sweep it."""
@@ -201,16 +213,15 @@ class _AgentHooks(Hooks):
         )
         return self._validator
 
-    def replaced(self, path: str, backup: str, plan: Plan) -> None:
+    def replaced(self, path: str, backup: str, plan: Plan) -> bool:
         """Note what a rollback needs. Without that note nothing is replaced."""
-        if self._files.journal is None or plan.old_sha256 is None or plan.sha256 is None:
-            return
+        if self._undo is None or plan.old_sha256 is None or plan.sha256 is None:
+            return False
         try:
-            if self._undo is None:
-                self._undo = self._files.journal.begin_undo(self._controller, self._push.run, self._token)
             self._undo.note(Replaced(path, backup, plan.old_sha256, plan.sha256))
         except OSError as error:
             raise FileError.from_os("note it for a rollback", error) from None
+        return True
 
     def synced(self) -> None:
         """Make the notes last as long as what they are about."""

@@ -1,7 +1,7 @@
 """What the agent remembers of transfers, in its own folder: where temporary names may lie, and what pushes replaced.
 
     DIR/transfers/TOKEN          one line for each directory in which a transfer under way makes temporary names
-    DIR/transfers/TIME-TOKEN.undo  a push with backups: who and when, then one line for each file it replaced
+    DIR/transfers/TIME-TOKEN.undo  a push with backups: who and when, then one line for each file it replaced, if any
 
 A record of the first kind is locked while its transfer lives, by a lock that the kernel takes back however that ends.
 So at its start the agent can tell what a dead one left, and removes that alone: names that hold the record's token,
@@ -15,8 +15,8 @@ import json
 import os
 import stat
 import time
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import asdict, fields
 
 from agent.log import log
 from agent.tree.errors import FileError
@@ -30,6 +30,7 @@ FOLDER = "transfers"
 
 _UNDO = ".undo"
 _KEPT = 16  # pushes of one controller that can be rolled back
+_KEPT_EMPTY = 64  # those that replaced nothing: a push every hour must not drive out the last one that did
 _PART_LIVES = 24 * 3600.0  # seconds
 _REMEMBERED = 256  # folders that need no second line
 _PART_END = part_name("")[1:]
@@ -46,13 +47,17 @@ class Replaced:
     new: str
 
 
+_KEYS = tuple(field.name for field in fields(Replaced))
+
+
 @record
 class Undo:
-    """One push that can be rolled back. `name` is its file, `run` the controller's id of it."""
+    """One push with backups. `name` is its file, `run` the controller's id of it; `empty` if it replaced nothing."""
 
     name: str
     controller: str
     run: str
+    empty: bool = False
 
 
 class Record:
@@ -117,10 +122,11 @@ class Journal:
         """Remove what dead transfers left; return how many files. `now` is the wall clock, in seconds."""
         removed = 0
         for name in sorted(os.listdir(self._fd)):
-            if name.endswith(_UNDO):
-                continue
             try:
-                removed += self._sweep_one(name, now)
+                if name.endswith(_UNDO):
+                    self._sweep_undo(name, now)
+                else:
+                    removed += self._sweep_one(name, now)
             except OSError as error:
                 log.warning("cannot sweep the record %s: %s", name, os.strerror(error.errno or 0).lower())
         return removed
@@ -142,33 +148,52 @@ class Journal:
                 os.unlink(name, dir_fd=self._fd)
         return removed
 
+    def _sweep_undo(self, name: str, now: float) -> None:
+        """Remove a record that ends before it says whose it is, and is nobody's who is just about to write that."""
+        lines = self._lines(name)
+        head = next(lines, None)
+        lines.close()
+        if head is None and now - os.stat(name, dir_fd=self._fd, follow_symlinks=False).st_mtime >= _PART_LIVES:
+            os.unlink(name, dir_fd=self._fd)
+
     # Rolling back ---------------------------------------------------------------------------------------------------
 
     def begin_undo(self, controller: str, run: str, token: str) -> UndoWriter:
-        """Make the record of a push with backups; the oldest ones of this controller go. Raises OSError."""
-        mine = [undo.name for undo in self.undos() if undo.controller == controller]
-        for name in mine[: max(0, len(mine) - _KEPT + 1)]:
-            os.unlink(name, dir_fd=self._fd)
+        """Make the record of a push with backups; the oldest ones of this controller go. Raises OSError.
+
+        It is there also when nothing comes to be replaced: else a rollback of the last push would reach back to the
+        one before.
+        """
+        mine = [undo for undo in self.undos() if undo.controller == controller]
+        for empty, most in ((False, _KEPT), (True, _KEPT_EMPTY)):
+            names = [undo.name for undo in mine if undo.empty is empty]
+            for name in names[: max(0, len(names) - most + 1)]:
+                os.unlink(name, dir_fd=self._fd)
         return UndoWriter(self._fd, f"{time.time_ns():020d}-{token}{_UNDO}", controller, run)
 
     def undos(self) -> list[Undo]:
-        """Return the pushes that can be rolled back, the oldest first. Raises OSError."""
+        """Return the pushes with backups, the oldest first. Raises OSError."""
         found = []
         for name in sorted(name for name in os.listdir(self._fd) if name.endswith(_UNDO)):
-            for head in self._lines(name):
-                if isinstance(head, dict):
-                    found.append(Undo(name, str(head.get("controller")), str(head.get("run"))))
-                break
+            lines = self._lines(name)
+            head = next(lines, None)
+            if isinstance(head, dict):
+                empty = next(lines, None) is None
+                found.append(Undo(name, str(head.get("controller")), str(head.get("run")), empty))
+            lines.close()
         return found
 
-    def replaced(self, undo: Undo) -> Iterator[Replaced]:
-        """Yield what a push replaced, the last one first. Raises OSError."""
-        lines = list(self._lines(undo.name))[1:]
-        for line in reversed(lines):
-            if isinstance(line, dict) and all(isinstance(value, str) for value in line.values()):
-                yield Replaced(line["path"], line["backup"], line["old"], line["new"])
+    def replaced(self, undos: Sequence[Undo]) -> Iterator[Replaced]:
+        """Yield what pushes replaced, the last one first. Raises OSError."""
+        for undo in reversed(undos):
+            lines = list(self._lines(undo.name))[1:]
+            for line in reversed(lines):
+                values = [line.get(key) if isinstance(line, dict) else None for key in _KEYS]
+                texts = [value for value in values if isinstance(value, str)]
+                if len(texts) == len(_KEYS):
+                    yield Replaced(*texts)
 
-    def _lines(self, name: str) -> Iterator[object]:
+    def _lines(self, name: str) -> Generator[object, None, None]:
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._fd)
         with open(fd, encoding="ascii", errors="replace") as file:
             for line in file:
@@ -179,31 +204,39 @@ class Journal:
 
 
 class UndoWriter:
-    """The record of one push with backups. It is made with the first file that is replaced."""
+    """The record of one push with backups."""
 
     def __init__(self, folder: int, name: str, controller: str, run: str) -> None:
-        self._folder = folder
-        self._name = name
-        self._head = {"controller": controller, "run": run}
-        self._fd: int | None = None
+        """Make it. Raises OSError."""
+        self._fd: int | None = os.open(name, _APPEND, 0o600, dir_fd=folder)
+        self._synced = False
+        try:
+            self._write({"controller": controller, "run": run})
+        except OSError:
+            self.close()
+            os.unlink(name, dir_fd=folder)
+            raise
 
     def note(self, replaced: Replaced) -> None:
-        """Note a file that is about to be replaced. Raises OSError."""
-        if self._fd is None:
-            self._fd = os.open(self._name, _APPEND, 0o600, dir_fd=self._folder)
-            os.write(self._fd, json.dumps(self._head).encode("ascii") + b"\n")
-        os.write(self._fd, json.dumps(asdict(replaced)).encode("ascii") + b"\n")
+        """Note what is about to be replaced. Raises OSError."""
+        self._write(asdict(replaced))
 
     def sync(self) -> None:
         """Make what was noted last. Raises OSError."""
-        if self._fd is not None:
+        if self._fd is not None and not self._synced:
             os.fsync(self._fd)
+            self._synced = True
 
     def close(self) -> None:
         """End it."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+
+    def _write(self, line: dict[str, str]) -> None:
+        assert self._fd is not None
+        self._synced = False
+        os.write(self._fd, json.dumps(line).encode("ascii") + b"\n")
 
 
 def open_and_sweep(directory: str, now: float) -> Journal | None:

@@ -10,7 +10,7 @@ import os
 import stat
 from collections.abc import Callable, Collection, Generator, Iterator
 
-from agent.journal import Journal, Replaced
+from agent.journal import Journal, Replaced, Undo
 from agent.tree.content import digest_of
 from agent.tree.errors import FileError, TransferError
 from agent.tree.paths import Folder, Identity, Links, is_within, open_path
@@ -19,10 +19,41 @@ from agent.wire import messages as m
 from agent.wire.errors import RemoteProtocolError
 from agent.wire.file_messages import FileStatus, Outcome
 
-__all__ = ["Restorer"]
+__all__ = ["LastRun", "Restorer"]
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _AT_ONCE = 32  # outcomes in a message
+
+
+class LastRun:
+    """The answer to which push is the last one, driven as a receiver is."""
+
+    def __init__(self, last: str | None, send: Callable[[m.Message], None]) -> None:
+        self._last = last
+        self._send = send
+        self.done = False
+
+    @classmethod
+    def find(cls, journal: Journal, controller: str, send: Callable[[m.Message], None]) -> LastRun:
+        """Look it up. Raises TransferError."""
+        try:
+            return cls(_newest(_undos_of(journal, controller)), send)
+        except OSError as error:
+            raise TransferError("failed", str(FileError.from_os("read the journal", error))) from None
+
+    def take(self, message: m.Message) -> None:
+        """Refuse a message: the answer needs none."""
+        raise RemoteProtocolError(f"{type(message).__name__} is not for a rollback")
+
+    def step(self) -> bool:
+        """Give the answer; there is no more to do then."""
+        if not self.done:
+            self._send(f.Done(self._last))
+            self.done = True
+        return False
+
+    def close(self) -> None:
+        """There is nothing to give back."""
 
 
 class Restorer:
@@ -51,15 +82,16 @@ class Restorer:
     ) -> Restorer:
         """Find the push: the one that is named, or the controller's last. Raises TransferError."""
         try:
-            undos = [undo for undo in journal.undos() if undo.controller == controller]
-            if rollback.target is not None:
-                undos = [undo for undo in undos if undo.run == rollback.target]
+            undos = _undos_of(journal, controller)
+            run = rollback.target if rollback.target is not None else _newest(undos)
+            # One agent may be several hosts of an inventory, and has a record for each then.
+            undos = [undo for undo in undos if undo.run == run]
             if not undos:
                 what = (
                     "no push with backups" if rollback.target is None else f"no push {rollback.target!r} with backups"
                 )
                 raise TransferError("failed", f"{what} of controller {controller} to roll back")
-            return cls(journal.replaced(undos[-1]), roots, send)
+            return cls(journal.replaced(undos), roots, send)
         except OSError as error:
             raise TransferError("failed", str(FileError.from_os("read the journal", error))) from None
 
@@ -111,6 +143,15 @@ class Restorer:
                 folder.release()
         except FileError as error:
             return Outcome(path, FileStatus.FAILED, error=str(error))
+
+
+def _undos_of(journal: Journal, controller: str) -> list[Undo]:
+    return [undo for undo in journal.undos() if undo.controller == controller]
+
+
+def _newest(undos: list[Undo]) -> str | None:
+    """Return the last run. The ids begin with the time on the controller's clock, the same for all of its hosts."""
+    return max((undo.run for undo in undos), default=None)
 
 
 def _put_back(folder: Folder, backup: str, name: str) -> None:

@@ -425,4 +425,6 @@ def _subject(request: f.Push | f.Pull | f.Rollback) -> str:
     """Return what a request is about, for the log."""
     if isinstance(request, f.Push):
         return request.destination
-    return " ".join(request.paths) if isinstance(request, f.Pull) else request.target or "the last push"
+    if isinstance(request, f.Pull):
+        return " ".join(request.paths)
+    return "nothing yet" if request.ask else request.target or "the last push"

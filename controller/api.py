@@ -273,11 +273,11 @@ class Fleet:
         watcher: Watcher | None = None,
         cancel: CancelToken | None = None,
     ) -> Run[Result]:
-        """Put back what a push with a backup replaced: the push of the id `run`, or the last one.
+        """Put back what a push with a backup replaced: the push of the id `run`, or the last one of all these hosts.
 
         A file that has changed since is left alone, and its host is `failed`.
         """
-        from controller.files import plan_rollback
+        from controller.rollback import plan_rollback
 
         return plan_rollback(self._going(limit, exclude, timeout, keep, watcher, cancel), run)
 

@@ -1,4 +1,4 @@
-"""Pushes, pulls and rollbacks over many hosts: from what was asked for to a `Run` that does it.
+"""Pushes and pulls over many hosts: from what was asked for to a `Run` that does it.
 
 Everything that can be wrong on this machine is found here, before any host is reached: a source that is not there, a
 variable that has no value, a request that no agent would take.
@@ -35,7 +35,7 @@ from inventory import Host
 if TYPE_CHECKING:
     from controller.keyfile import ControllerKey
 
-__all__ = ["Going", "PullOptions", "PushOptions", "plan_pull", "plan_push", "plan_rollback"]
+__all__ = ["Going", "PullOptions", "PushOptions", "plan_of", "plan_pull", "plan_push"]
 
 
 Reader = Callable[[str], Content | None]
@@ -143,21 +143,12 @@ def plan_pull(going: Going, paths: Sequence[str], folder: str, options: PullOpti
     return _run(going, run_id, shlex.join(["pull", *paths, folder]), work)
 
 
-def plan_rollback(going: Going, target_run: str | None) -> Run[Result]:
-    """Return the run that puts back what a push replaced. Raises FleetError."""
-    run_id = new_run_id()
-
-    def work(target: Target, meter: Meter, client: Client) -> Result:
-        ledger = Ledger(target.name, meter, keep=going.keep)
-        request = f.Rollback(target_run, host=target.name, run=run_id)
-        return transfer.rollback(client, request, ledger, going.timeout)
-
-    if target_run is not None and "\0" in target_run:
-        raise FleetError("RUN", f"{target_run!r} is not the id of a run")
-    return _run(going, run_id, shlex.join(["rollback", *([] if target_run is None else [target_run])]), work)
-
-
 def _run(going: Going, run_id: str, command: str, work: Callable[[Target, Meter, Client], Result]) -> Run[Result]:
+    return Run(plan_of(going, work), going.token, run_id=run_id, command=command)
+
+
+def plan_of(going: Going, work: Callable[[Target, Meter, Client], Result]) -> Plan[Result]:
+    """Return how each host is reached and watched, and comes to a result also where it is not reached."""
     watcher = going.watcher or Unwatched()
 
     def reach(target: Target) -> Result:
@@ -175,8 +166,7 @@ def _run(going: Going, run_id: str, command: str, work: Callable[[Target, Meter,
     def skipped(target: Target) -> Result:
         return Result(target.name, Status.SKIPPED, error=CancelledError().reason, tally=Tally())
 
-    plan = Plan(going.targets, reach, skipped, going.width)
-    return Run(plan, going.token, run_id=run_id, command=command)
+    return Plan(going.targets, reach, skipped, going.width)
 
 
 def _push(host: Host, run_id: str, destination: str, options: PushOptions, *, several: bool) -> f.Push:

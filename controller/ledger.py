@@ -105,7 +105,7 @@ class Ledger(SenderWatcher):
         self._began = time.monotonic()
         self._files: list[FileResult] = []
         self._numbers: Counter[FileStatus] = Counter()
-        self._contents = 0
+        self._contents = self._kept = 0
         self._sha256: str | None = None
         self._first_failure: str | None = None
         self._expected = 0  # outcomes that are to come
@@ -139,6 +139,7 @@ class Ledger(SenderWatcher):
                 raise RemoteProtocolError("more outcomes than entries")
         if not outcome.changes.startswith(_CAME) and outcome.index is not None:
             self._meter.done += outcome.bytes  # it was there, and nobody had to send it
+        self._kept += outcome.kept
         diff = self._differences.made(outcome) if self._differences is not None else None
         self.note(
             FileResult(
@@ -196,4 +197,4 @@ class Ledger(SenderWatcher):
     def _tally(self) -> Tally:
         numbers = {status.value: self._numbers[status] for status in FileStatus}
         single = self._sha256 if self._contents == 1 and sum(self._numbers.values()) == 1 else None
-        return Tally(bytes=self._meter.moved, sha256=single, **numbers)
+        return Tally(bytes=self._meter.moved, sha256=single, kept=self._kept, **numbers)

@@ -107,7 +107,7 @@ class Tally:
     """What a push or a pull did on one host, in numbers of files, directories and links.
 
     `bytes` are those of content that went over the line. `sha256` is the digest of the one file that there was, None
-    when there were more, or none.
+    when there were more, or none. `kept` counts what was replaced or deleted and can be put back by a rollback.
     """
 
     bytes: int = 0
@@ -117,6 +117,7 @@ class Tally:
     skipped: int = 0
     failed: int = 0
     sha256: str | None = None
+    kept: int = 0
 
 
 @record

@@ -166,5 +166,7 @@ class Run(Generic[Outcome]):
 
 
 def new_run_id() -> str:
-    """Return an id that sorts by time and that nobody else has."""
-    return time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + secrets.token_hex(3)
+    """Return an id that sorts by time, to 15 microseconds, and that nobody else has."""
+    seconds, rest = divmod(time.time_ns(), 1_000_000_000)
+    fraction = f"{(rest << 16) // 1_000_000_000:04x}"
+    return time.strftime("%Y%m%d-%H%M%S-", time.gmtime(seconds)) + fraction + secrets.token_hex(3)

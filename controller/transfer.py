@@ -6,6 +6,7 @@ it can end. Whatever happens on the host, or to the connection, is a result and 
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING, Protocol
 
@@ -25,10 +26,11 @@ from controller.results import Result, Status
 if TYPE_CHECKING:
     from controller.landing import Landing
 
-__all__ = ["Part", "converse", "pull", "push", "rollback"]
+__all__ = ["Asking", "Part", "converse", "pull", "push", "rollback"]
 
 _CLOSED = "the agent closed it before the end of the transfer"
 _GOES_ON = "the same command again goes on where this one stopped"
+_RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{6,32}")
 _STATUS_OF_CODE = {"denied": Status.DENIED, "failed": Status.FAILED}
 
 
@@ -96,6 +98,31 @@ def pull(
 def rollback(client: Client, request: f.Rollback, ledger: Ledger, timeout: float | None) -> Result:
     """Have the host put back what a push replaced."""
     return converse(client, request, _Restoring(ledger), ledger, timeout)
+
+
+class Asking:
+    """The controller's part in asking which push is the last one: to hear that, in `last`. None: there is none."""
+
+    def __init__(self) -> None:
+        self.last: str | None = None
+        self.done = False
+
+    def take(self, message: m.Message) -> None:
+        """Note the answer. Raises RemoteProtocolError for what is none."""
+        if not isinstance(message, f.Done):
+            raise RemoteProtocolError(f"{type(message).__name__} in answer to a question")
+        # It is compared with those of other hosts, and shown.
+        if message.last is not None and _RUN_ID.fullmatch(message.last) is None:
+            raise RemoteProtocolError(f"{message.last[:64]!r} is not the id of a run")
+        self.last = message.last
+        self.done = True
+
+    def step(self) -> bool:
+        """There is nothing to do."""
+        return False
+
+    def close(self) -> None:
+        """There is nothing to give back."""
 
 
 class _Restoring:

@@ -48,8 +48,9 @@ class Hooks:
         """Start the operator's command on a new file. Raises FileError."""
         raise FileError("validate", "there is no command")
 
-    def replaced(self, path: str, backup: str, plan: Plan) -> None:
-        """A file is about to be replaced and kept as `backup`. Raises FileError."""
+    def replaced(self, path: str, backup: str, plan: Plan) -> bool:
+        """A file is about to be replaced and kept as `backup`; return whether it can be put back. Raises FileError."""
+        return False
 
     def synced(self) -> None:
         """A batch has taken its place."""
@@ -167,7 +168,7 @@ class Committer:
             return _nothing
         backup = name + self._options.backup
         if plan.old_is_file:
-            self._hooks.replaced(folder.join(name), folder.join(backup), plan)
+            plan.kept = self._hooks.replaced(folder.join(name), folder.join(backup), plan)
         temporary = self._temporary_name(folder, backup)
         try:
             try:

@@ -44,6 +44,7 @@ class Plan:
     status: FileStatus = FileStatus.UNCHANGED
     changes: list[str] = field(default_factory=list)
     note: str = ""
+    kept: bool = False  # what is replaced is there under another name, and can be put back
 
     @property
     def old_is_file(self) -> bool:
@@ -81,6 +82,7 @@ class Plan:
             self.error,
             ", ".join(self.changes),
             self.note,
+            self.kept and self.error is None,
         )
 
 

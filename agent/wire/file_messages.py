@@ -134,6 +134,7 @@ class Outcome:
 
     `path` is where it is on the receiver's side. `bytes` and `sha256` are of the content that is there now; `bytes` of
     something that is no file is 0. `changes` are words for what changed, such as "content, mode". `note` is for people.
+    `kept` says that what was there before is kept as a backup, and that a rollback can put it back.
     """
 
     path: str
@@ -144,6 +145,7 @@ class Outcome:
     error: str | None = None
     changes: str = ""
     note: str = ""
+    kept: bool = False
 
     def __post_init__(self) -> None:
         if self.index is not None:
@@ -223,13 +225,19 @@ class Pull:
 
 @record
 class Rollback:
-    """Controller to agent: put back what a push with `backup` replaced; `target` is its run, None for the last one."""
+    """Controller to agent: put back what a push with `backup` replaced; `target` is its run, None for the last one.
+
+    With `ask` nothing is put back: the answer is a Done that says which push is the last one here. An agent that does
+    not know that key would do as it is told without; so `target` must then be no push's.
+    """
 
     target: str | None = None
     host: str = ""
     run: str = ""
+    ask: bool = False
 
     def __post_init__(self) -> None:
+        _require(not self.ask or self.target is not None, "a question without a target")
         for text in (self.target or "", self.host, self.run):
             _require("\0" not in text, "NUL in a name")
 
@@ -361,7 +369,12 @@ class Outcomes:
 
 @record
 class Done:
-    """The end of the transfer: everything that was sent is where its outcome says, on disk."""
+    """The end of the transfer: everything that was sent is where its outcome says, on disk.
+
+    `last` answers a Rollback with `ask`: the newest run of a push with `backup`, None if there is none.
+    """
+
+    last: str | None = None
 
 
 FileMessage = (

@@ -11,7 +11,7 @@ from agent.wire.record import record
 from controller.cli import options as o
 from controller.cli.look import writers
 from controller.errors import FleetError
-from controller.results import EXIT_CUT_OFF, Status
+from controller.results import EXIT_CUT_OFF
 from controller.settings import Settings
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def carry_out(
             raise FleetError("output", str(error), exit_code=code or EXIT_CUT_OFF) from None
         if look.check and not look.keep:
             err.line("check: nothing was changed")
-        elif look.backup and not look.keep and any(result.status is Status.CHANGED for result in going.results):
+        elif look.backup and not look.keep and any(result.tally and result.tally.kept for result in going.results):
             err.line(f"to undo it: fleet rollback {going.id}")
     return code
 

@@ -179,7 +179,8 @@ class Rig:
         listing = Listing(iter(found), SenderOptions(check=options.get("check", False)), Links.ALWAYS)
         sender = Sender(listing, queue, watcher)
         try:
-            self.link.send(f.Push(str(to), host="web1", run="r1", several=len(sources) > 1, **options))
+            given = {"host": "web1", "run": "r1", "several": len(sources) > 1, **options}
+            self.link.send(f.Push(str(to), **given))
             self.drive(sender, until)
         finally:
             sender.close()
@@ -215,6 +216,15 @@ class Rig:
                 raise Refused(message.code, message.text)
             outcomes += message.outcomes
         return outcomes
+
+    def last_push(self) -> str | None:
+        """Ask which push is the last one."""
+        self.link.send(f.Rollback("?", ask=True))
+        answer = self.next_message()
+        if isinstance(answer, m.Error):
+            raise Refused(answer.code, answer.text)
+        assert isinstance(answer, f.Done)
+        return answer.last
 
     def hang_up(self) -> None:
         """Cut the connection, and wait for the session's end."""
@@ -959,6 +969,42 @@ def test_rollback_of_what(rig: Rig, source: Path, there: Path) -> None:
     assert caught.value.args == ("failed", "no push 'r9' with backups of controller ops to roll back")
 
 
+def test_the_last_push_is_not_the_last_that_replaced_something(rig: Rig, source: Path, there: Path) -> None:
+    assert rig.last_push() is None
+    (there / "f").write_bytes(b"old\n")
+    outcomes = rig.push(source / "f", to=there, backup="~", run="r2")
+    assert [outcome.kept for outcome in outcomes.values()] == [True]
+    assert rig.last_push() == "r2"
+    (source / "new").touch()
+    assert not rig.push(source / "f", to=there, backup="~", run="r3")[f"{there}/f"].kept
+    assert rig.last_push() == "r3"
+    assert not rig.push(source / "new", to=there, backup="~", run="r4")[f"{there}/new"].kept
+    rig.push(source / "new", to=there, run="r5")  # without backups
+    rig.push(source / "f", to=there, backup="~", check=True, run="r6")
+    assert rig.last_push() == "r4"
+    assert [rig.rollback(), rig.rollback("r3"), rig.rollback("r4")] == [[], [], []]
+    assert (there / "f").read_bytes() == b"new\n"
+    assert [one.status for one in rig.rollback("r2")] == [CHANGED]
+
+
+def test_a_push_that_reached_an_agent_twice(rig: Rig, source: Path, there: Path) -> None:
+    """One agent can have two names in an inventory: what either of them replaced is put back."""
+    (there / "f").write_bytes(b"old\n")
+    for _ in range(2):
+        rig.push(source / "f", to=there, backup="~", run="r2")
+    assert [one.status for one in rig.rollback()] == [CHANGED]
+
+
+def test_the_question_needs_nothing_more(rig: Rig) -> None:
+    said: list[m.Message] = []
+    transfer = rig.files.start(f.Rollback("?", ask=True), "ops", said.append)
+    with pytest.raises(RemoteProtocolError, match=r"^Entries is not for a rollback$"):
+        transfer.take(f.Entries())
+    assert [transfer.step(), transfer.done, transfer.step()] == [False, True, False]
+    assert said == [f.Done()]
+    transfer.close()
+
+
 def test_a_rollback_needs_nothing_more(rig: Rig, source: Path, there: Path) -> None:
     (there / "f").write_bytes(b"old\n")
     rig.push(source / "f", to=there, backup="~")
@@ -1011,8 +1057,17 @@ def test_a_journal_that_cannot_be_written(
     os.rmdir(tmp_path / "agent/transfers")
     rig.push(source, to=there)
     assert "cannot note a transfer: no such file or directory" in lines
+    with pytest.raises(Refused) as caught:
+        rig.push(source / "f", to=there, backup="~")
+    assert caught.value.args == ("failed", "cannot note it for a rollback: no such file or directory")
+    assert (there / "f").read_bytes() == b"old\n"  # what could not be rolled back is not replaced
+
+
+def test_a_note_that_cannot_be_written(rig: Rig, source: Path, there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (there / "f").write_bytes(b"old\n")
+    fail_once_started(monkeypatch, "write", lambda fd, data: b"/there/f" in data)
     outcome = rig.push(source / "f", to=there, backup="~")[f"{there}/f"]
-    assert outcome.error == "cannot note it for a rollback: no such file or directory"
+    assert (outcome.error, outcome.kept) == ("cannot note it for a rollback: input/output error", False)
     assert (there / "f").read_bytes() == b"old\n"  # what could not be rolled back is not replaced
 
 
@@ -1072,9 +1127,10 @@ def test_a_rollback_of_many(rig: Rig, source: Path, there: Path) -> None:
 
 def test_a_journal_that_cannot_be_read(rig: Rig, source: Path, there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fail_once_started(monkeypatch, "listdir", lambda fd: os.readlink(f"/proc/self/fd/{fd}").endswith("/transfers"))
-    with pytest.raises(Refused) as caught:
-        rig.rollback()
-    assert caught.value.args == ("failed", "cannot read the journal: input/output error")
+    for ask in (rig.rollback, rig.last_push):
+        with pytest.raises(Refused) as caught:
+            ask()
+        assert caught.value.args == ("failed", "cannot read the journal: input/output error")
 
 
 def test_a_source_whose_place_cannot_be_told(rig: Rig, held: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import logging
@@ -193,25 +194,81 @@ def test_undos(journal: Journal, tmp_path: Path) -> None:
         writer.close()
     undos = journal.undos()
     assert [(undo.controller, undo.run) for undo in undos] == [("ops", "r1"), ("eve", "r2"), ("ops", "r3")]
-    assert list(journal.replaced(undos[0])) == first[::-1]
+    assert list(journal.replaced(undos[:1])) == first[::-1]
+    assert list(journal.replaced([undos[0], undos[2]])) == first[:1] + first[::-1]
     assert journal.sweep(0.0) == 0
     assert len(records(tmp_path)) == 3
 
 
-def test_a_push_that_replaced_nothing_is_no_undo(journal: Journal) -> None:
-    journal.begin_undo("ops", "r1", TOKEN).close()
-    assert journal.undos() == []
+def push(journal: Journal, controller: str, run: str, *replaced: Replaced) -> None:
+    writer = journal.begin_undo(controller, run, TOKEN)
+    for one in replaced:
+        writer.note(one)
+    writer.close()
+
+
+SOME = Replaced("/a", "/a~", "1", "2")
+
+
+def test_a_push_that_replaced_nothing_is_remembered(journal: Journal) -> None:
+    push(journal, "ops", "r1")
+    push(journal, "ops", "r2", SOME)
+    first, second = journal.undos()
+    assert (first.run, first.empty, second.run, second.empty) == ("r1", True, "r2", False)
+    assert list(journal.replaced([first])) == []
 
 
 def test_the_oldest_go(journal: Journal) -> None:
     for number in range(20):
-        writer = journal.begin_undo("ops", f"r{number}", TOKEN)
-        writer.note(Replaced("/a", "/a~", "1", "2"))
-        writer.close()
-    other = journal.begin_undo("eve", "e", TOKEN)
-    other.note(Replaced("/a", "/a~", "1", "2"))
-    other.close()
+        push(journal, "ops", f"r{number}", SOME)
+    push(journal, "eve", "e", SOME)
     assert [undo.run for undo in journal.undos()] == [f"r{number}" for number in range(4, 20)] + ["e"]
+
+
+def test_the_oldest_that_replaced_nothing_go_and_drive_out_no_other(journal: Journal) -> None:
+    push(journal, "ops", "some", SOME)
+    push(journal, "eve", "e")
+    for number in range(70):
+        push(journal, "ops", f"r{number}")
+    assert [undo.run for undo in journal.undos()] == ["some", "e"] + [f"r{number}" for number in range(6, 70)]
+
+
+def test_a_record_that_cannot_be_begun(journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(fd: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="No space left on device"):
+        patched.setattr(os, "write", full)
+        journal.begin_undo("ops", "r1", TOKEN)
+    assert records(tmp_path) == set()
+
+
+def test_notes_are_synced_once(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    writer = journal.begin_undo("ops", "r1", TOKEN)
+    writer.sync()
+    writer.sync()
+    assert len(synced) == 1
+    writer.note(SOME)
+    writer.sync()
+    assert len(synced) == 2
+    writer.close()
+    writer.sync()
+    assert len(synced) == 2
+
+
+def test_a_record_of_nobody_is_swept(journal: Journal, tmp_path: Path) -> None:
+    """Its agent was killed before it had written whose it is."""
+    path = tmp_path / "agent/transfers/1-x.undo"
+    path.write_text('{"contr')
+    push(journal, "ops", "r1")
+    now = path.stat().st_mtime
+    journal.sweep(now + DAY - 1)
+    assert path.exists()
+    journal.sweep(now + DAY + 1)
+    assert not path.exists()
+    assert [undo.run for undo in journal.undos()] == ["r1"]
 
 
 def test_an_undo_that_was_cut(journal: Journal, tmp_path: Path) -> None:
@@ -220,14 +277,13 @@ def test_an_undo_that_was_cut(journal: Journal, tmp_path: Path) -> None:
     (folder / "1-x.undo").write_text("\n".join(lines))
     (folder / "2-x.undo").write_text("")
     (folder / "3-x.undo").write_text("[1]\n")
-    (undo,) = journal.undos()
-    assert list(journal.replaced(undo)) == [Replaced("/a", "/b", "1", "2")]
+    undos = journal.undos()
+    assert list(journal.replaced(undos)) == [Replaced("/a", "/b", "1", "2")]
 
 
 def test_an_undo_with_other_lines(journal: Journal, tmp_path: Path) -> None:
-    (tmp_path / "agent/transfers/1-x.undo").write_text('{"controller": "ops"}\n[]\n{"path": 1}\n')
-    (undo,) = journal.undos()
-    assert list(journal.replaced(undo)) == []
+    (tmp_path / "agent/transfers/1-x.undo").write_text('{"controller": "ops"}\n[]\n{"path": 1}\n{"path": "/a"}\n')
+    assert list(journal.replaced(journal.undos())) == []
 
 
 def test_the_folder_is_made_once(tmp_path: Path) -> None:

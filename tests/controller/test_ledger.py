@@ -56,6 +56,13 @@ def test_the_digest_of_the_only_file() -> None:
     assert result(one, Outcome("/", UNCHANGED, 1)).tally == Tally(bytes=7, changed=1, unchanged=1)
 
 
+def test_what_can_be_put_back_is_counted() -> None:
+    kept = [Outcome("/a", CHANGED, 0, kept=True), Outcome("/b", DELETED, kept=True), Outcome("/c", CHANGED, 1)]
+    tally = result(*kept).tally
+    assert tally is not None
+    assert tally.kept == 2
+
+
 def test_files_that_need_no_attention_are_counted_and_not_kept() -> None:
     outcomes = (
         Outcome("/a", CHANGED, 0, changes="content"),

@@ -139,7 +139,15 @@ def test_a_guard_without_a_failure():
 def test_ids_sort_by_time_and_are_nobody_elses():
     ids = [new_run_id() for _ in range(100)]
     assert len(set(ids)) == 100
-    assert all(re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{6}", one) for one in ids)
+    assert all(re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{10}", one) for one in ids)
+
+
+def test_ids_of_one_second_sort(monkeypatch):
+    """The last of a script's pushes is the one that a rollback means."""
+    times = iter([1_767_225_600_000_000_000, 1_767_225_600_000_020_000, 1_767_225_600_999_999_999])
+    monkeypatch.setattr("time.time_ns", lambda: next(times))
+    ids = [new_run_id() for _ in range(3)]
+    assert [one[:20] for one in ids] == ["20260101-000000-0000", "20260101-000000-0001", "20260101-000000-ffff"]
 
 
 def test_what_is_running():

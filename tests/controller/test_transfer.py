@@ -375,6 +375,30 @@ def test_rollback_with_the_outcome_of_an_entry(lab: Lab) -> None:
     assert roll_back(lab, script).error == "the agent broke the protocol: the outcome of an entry, and there are none"
 
 
+@pytest.mark.parametrize(
+    ("answer", "last", "error"),
+    [
+        (f.Done("20260101-000000-abcdef"), "20260101-000000-abcdef", None),
+        (f.Done(), None, None),
+        (f.Done("9" * 65), None, f"{'9' * 64!r} is not the id of a run"),
+        (f.Done("20260101-000000-abcdef\n"), None, r"'20260101-000000-abcdef\n' is not the id of a run"),
+        (f.Outcomes(), None, "Outcomes in answer to a question"),
+    ],
+)
+def test_asking_for_the_last_push(lab: Lab, answer: m.Message, last: str | None, error: str | None) -> None:
+    question = transfer.Asking()
+
+    def script(far: FarEnd) -> None:
+        assert far.next() == f.Rollback("?", ask=True)
+        far.send(answer)
+
+    request = f.Rollback("?", ask=True)
+    result = lab.talk(script, lambda client, ledger: transfer.converse(client, request, question, ledger, None))
+    assert (question.last, question.done) == (last, error is None)
+    assert result.error == (error and f"the agent broke the protocol: {error}")
+    assert result.status is (Status.BROKEN if error else Status.UNCHANGED)
+
+
 # The ways to end ------------------------------------------------------------------------------------------------------
 
 

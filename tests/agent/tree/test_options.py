@@ -359,8 +359,9 @@ class Notes(Hooks):
     def __init__(self) -> None:
         self.notes: list[tuple[str, str, str | None, str | None]] = []
 
-    def replaced(self, path: str, backup: str, plan: Plan) -> None:
+    def replaced(self, path: str, backup: str, plan: Plan) -> bool:
         self.notes.append((path, backup, plan.old_sha256, plan.sha256))
+        return True
 
 
 def test_backup(push: Push, file: Path, old: Path, base: Path) -> None:

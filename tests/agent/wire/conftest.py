@@ -225,7 +225,7 @@ def samples() -> dict[type[m.Message], m.Message]:
         f.Gone(0, "no such file"),
         f.Wants((f.Want(0, EMPTY, 4, EMPTY),)),
         f.Old(0, 5, EMPTY, content=True),
-        f.Outcomes((f.Outcome("/etc/a", f.FileStatus.CHANGED, 0, 5, EMPTY),), settled=True),
-        f.Done(),
+        f.Outcomes((f.Outcome("/etc/a", f.FileStatus.CHANGED, 0, 5, EMPTY, kept=True),), settled=True),
+        f.Done("r1"),
     ]
     return {type(message): message for message in messages}

@@ -94,7 +94,7 @@ VECTORS: list[tuple[Message, bytes]] = [
         b'{"paths":["/var/log/*.log","\\udcff"],"host":"","run":"","follow":true,"exclude":[],"max_size":null,'
         b'"max_files":5}',
     ),
-    (f.Rollback("r1"), b'{"target":"r1","host":"","run":""}'),
+    (f.Rollback("r1"), b'{"target":"r1","host":"","run":"","ask":false}'),
     (
         f.Entries(
             (
@@ -129,7 +129,8 @@ VECTORS: list[tuple[Message, bytes]] = [
         b'{"outcomes":[{"path":"/a","status":"failed","index":1,"error":"no"},{"path":"/b","status":"deleted"}],'
         b'"settled":false}',
     ),
-    (f.Done(), b"{}"),
+    (f.Rollback("?", ask=True), b'{"target":"?","host":"","run":"","ask":true}'),
+    (f.Done("r1"), b'{"last":"r1"}'),
 ]
 
 CONTROL = [kind for kind in codec.FRAME_TYPES.values() if kind not in codec.DATA]

@@ -52,6 +52,7 @@ BAD: list[tuple[Callable[[], object], str]] = [
     (lambda: f.Pull(("a",), max_size=-1), "size limit of -1 bytes"),
     (lambda: f.Pull(("a",), max_files=0), "limit of 0 files"),
     (lambda: f.Rollback("\0"), "NUL in a name"),
+    (lambda: f.Rollback(ask=True), "a question without a target"),
     (lambda: f.Open(0, -1), "offset -1 out of range"),
     (lambda: f.Open(0, 5, 4), "size 4 out of range"),
     (lambda: f.Data(b""), "0 bytes of data, expected 1 to 262144"),
