@@ -27,7 +27,6 @@ from agent.tree.entries import Listing, Source
 from agent.tree.errors import FileError, TransferError
 from agent.tree.options import ReceiverOptions, SenderOptions
 from agent.tree.paths import Folder, Identity, Links, check_name, identity
-from agent.tree.plans import Plan
 from agent.tree.receiver import Receiver
 from agent.tree.sender import Sender
 from agent.tree.sources import find_matches
@@ -213,12 +212,12 @@ class _AgentHooks(Hooks):
         )
         return self._validator
 
-    def replaced(self, path: str, backup: str, plan: Plan) -> bool:
+    def replaced(self, path: str, backup: str, old: str, new: str) -> bool:
         """Note what a rollback needs. Without that note nothing is replaced."""
-        if self._undo is None or plan.old_sha256 is None or plan.sha256 is None:
+        if self._undo is None:
             return False
         try:
-            self._undo.note(Replaced(path, backup, plan.old_sha256, plan.sha256))
+            self._undo.note(Replaced(path, backup, old, new))
         except OSError as error:
             raise FileError.from_os("note it for a rollback", error) from None
         return True

@@ -39,7 +39,10 @@ _APPEND = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | o
 
 @record
 class Replaced:
-    """A file that a push replaced: its path, the path of its backup, and the SHA-256 of the old and the new content."""
+    """What a push replaced or deleted: its path, the path of its backup, and the states of the old and the new.
+
+    A state is the SHA-256 of a file; of other things, and of nothing, see `agent.tree.states`.
+    """
 
     path: str
     backup: str

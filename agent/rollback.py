@@ -1,19 +1,19 @@
 """Rolling back: what a push with backups replaced is put back, file by file, where nobody has changed it since.
 
-Digests decide. A file that is not what the push left there is refused; one that is already what the push found there
-is unchanged. So a rollback that is given twice does no harm, and reaches no further back than it was told.
+Digests decide, and for links what they point at. A file that is not what the push left there is refused; one that is
+already what the push found there is unchanged. So a rollback that is given twice does no harm, and reaches no further
+back than it was told.
 """
 
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Callable, Collection, Generator, Iterator
 
 from agent.journal import Journal, Replaced, Undo
-from agent.tree.content import digest_of
 from agent.tree.errors import FileError, TransferError
 from agent.tree.paths import Folder, Identity, Links, is_within, open_path
+from agent.tree.states import NOTHING, state_of
 from agent.wire import file_messages as f
 from agent.wire import messages as m
 from agent.wire.errors import RemoteProtocolError
@@ -21,7 +21,6 @@ from agent.wire.file_messages import FileStatus, Outcome
 
 __all__ = ["LastRun", "Restorer"]
 
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _AT_ONCE = 32  # outcomes in a message
 
 
@@ -124,25 +123,40 @@ class Restorer:
     def _restore(self, replaced: Replaced) -> Generator[bool, None, Outcome]:
         path = replaced.path
         try:
-            folder, name = open_path(path, home="/", links=Links.NEVER)
+            # The place that it lies in, and not what is there: a link to a directory, or a directory, may be.
+            place, name = os.path.split(path)
+            folder, _ = open_path(f"{place}/", home="/", links=Links.NEVER)
             try:
                 if self._roots is not None and not is_within(folder, self._roots):
                     raise FileError("", "may not be pushed to any more")
-                now = yield from _digest(folder, name)
-                if now is not None and now[1] == replaced.old:
-                    return Outcome(path, FileStatus.UNCHANGED, bytes=now[0], sha256=now[1], note="is back already")
-                if now is None or now[1] != replaced.new:
-                    raise FileError("", "has changed since")
-                backup = os.path.basename(replaced.backup)
-                kept = yield from _digest(folder, backup)
-                if kept is None or kept[1] != replaced.old:
-                    raise FileError("", f"its backup {backup} {'has changed since' if kept else 'is gone'}")
-                _put_back(folder, backup, name)
-                return Outcome(path, FileStatus.CHANGED, bytes=kept[0], sha256=kept[1], changes="content")
+                return (yield from _restore_in(folder, name, replaced))
             finally:
                 folder.release()
         except FileError as error:
             return Outcome(path, FileStatus.FAILED, error=str(error))
+
+
+def _restore_in(folder: Folder, name: str, replaced: Replaced) -> Generator[bool, None, Outcome]:
+    """Put back what had that name, if that is still what it was, and what has it now is what the push left there."""
+    path, backup = replaced.path, os.path.basename(replaced.backup)
+    now = yield from state_of(folder, name)
+    found = NOTHING if now is None else now.text
+    if found not in (replaced.old, replaced.new):
+        gone = replaced.new == NOTHING
+        raise FileError("", "was deleted, and something else is there now" if gone else "has changed since")
+    kept = (yield from state_of(folder, backup)) if found == replaced.new else None
+    # A file may have been replaced by one of the same content, as a hard link: that is back when its backup is gone.
+    if now is not None and found == replaced.old and kept is None:
+        return Outcome(path, FileStatus.UNCHANGED, bytes=now.size, sha256=now.sha256, note="is back already")
+    if kept is None or kept.text != replaced.old:
+        raise FileError("", f"its backup {backup} {'has changed since' if kept else 'is gone'}")
+    _put_back(folder, backup, name)
+    changes = "content"
+    if now is None:
+        changes = "created"
+    elif now.is_link or kept.is_link:
+        changes = "link"
+    return Outcome(path, FileStatus.CHANGED, bytes=kept.size, sha256=kept.sha256, changes=changes)
 
 
 def _undos_of(journal: Journal, controller: str) -> list[Undo]:
@@ -160,20 +174,3 @@ def _put_back(folder: Folder, backup: str, name: str) -> None:
         folder.sync()
     except OSError as error:
         raise FileError.from_os("put it back", error) from None
-
-
-def _digest(folder: Folder, name: str) -> Generator[bool, None, tuple[int, str] | None]:
-    """Return size and SHA-256 of a regular file, None when there is none. Raises FileError."""
-    try:
-        fd = os.open(name, _READ, dir_fd=folder.fd)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise FileError.from_os(f"read {name}", error) from None
-    try:
-        info = os.fstat(fd)
-        if not stat.S_ISREG(info.st_mode):
-            return None
-        return (yield from digest_of(fd, longest=info.st_size))
-    finally:
-        os.close(fd)

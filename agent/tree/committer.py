@@ -5,13 +5,13 @@ A tree is synced in batches: the data of all its files first, then the renames, 
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from collections.abc import Callable, Generator, Iterator
 from typing import Protocol
 
 from agent.tree.errors import FileError
+from agent.tree.keeping import Keeper, nothing
 from agent.tree.options import ReceiverOptions
 from agent.tree.paths import Folder
 from agent.tree.patterns import Patterns
@@ -48,8 +48,11 @@ class Hooks:
         """Start the operator's command on a new file. Raises FileError."""
         raise FileError("validate", "there is no command")
 
-    def replaced(self, path: str, backup: str, plan: Plan) -> bool:
-        """A file is about to be replaced and kept as `backup`; return whether it can be put back. Raises FileError."""
+    def replaced(self, path: str, backup: str, old: str, new: str) -> bool:
+        """Something is about to be replaced or deleted and kept as `backup`; return whether it can be put back.
+
+        `old` and `new` are the states (see `states`) of what was there and of what will be. Raises FileError.
+        """
         return False
 
     def synced(self) -> None:
@@ -73,6 +76,7 @@ class Committer:
         self._find = find
         self._place = place
         self._excluded = Patterns(options.exclude)
+        self._keeper = Keeper(options.backup, hooks.replaced, self._temporary_name)
         self._touched: dict[tuple[int, int], Folder] = {}
         self._last_touched: Folder | None = None  # among them
         self._count = 0
@@ -116,17 +120,19 @@ class Committer:
         elif kind is Kind.FILE and plan.same:
             self._set_attributes(plan)
         elif kind is Kind.SYMLINK:
-            self._symlink(plan)
+            yield from self._symlink(plan)
         elif kind is Kind.FILE and self._options.check:
             if plan.old is not None and plan.old_is_file and plan.old.st_nlink > 1:
                 self._anew.add(plan.names)
+        elif kind is Kind.HARDLINK and self._options.check:
+            self._check_hardlink(plan)
         elif kind is Kind.HARDLINK:
-            self._check_hardlink(plan) if self._options.check else self._hardlink(plan)
+            yield from self._hardlink(plan)
         elif kind is Kind.DIRECTORY and plan.created and plan.names and not self._options.check:
             self._touch(self._folder_of(plan))
         elif kind is Kind.LEAVE and (plan.old is not None or plan.created):
             if plan.listed is not None:
-                self._delete(plan, deleted)
+                yield from self._delete(plan, deleted)
             self._set_attributes(plan)
 
     def _replace(self, plan: Plan) -> Iterator[bool]:
@@ -136,7 +142,7 @@ class Committer:
         folder = temporary.folder
         if self._options.validate:
             yield from self._validate(temporary, plan)
-        undo = self._keep_old(folder, temporary.target, plan)
+        undo = yield from self._keeper.keep(folder, temporary.target, plan, temporary.name)
         self._touch(folder)
         try:
             temporary.replace()
@@ -162,32 +168,6 @@ class Committer:
         finally:
             seal.close()
 
-    def _keep_old(self, folder: Folder, name: str, plan: Plan) -> Callable[[], None]:
-        """Keep what is about to be replaced, if that was asked for; return what takes this back."""
-        if self._options.backup is None or plan.old is None:
-            return _nothing
-        backup = name + self._options.backup
-        if plan.old_is_file:
-            plan.kept = self._hooks.replaced(folder.join(name), folder.join(backup), plan)
-        temporary = self._temporary_name(folder, backup)
-        try:
-            try:
-                # A second name first: so there is no moment without the first.
-                os.link(name, temporary, src_dir_fd=folder.fd, dst_dir_fd=folder.fd, follow_symlinks=False)
-            except OSError as error:
-                if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK):
-                    raise
-                # No links here, or not to somebody else's file (protected_hardlinks, proc_sys_fs(5)).
-                os.rename(name, backup, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
-                return lambda: _rename_quietly(folder, backup, name)
-            os.rename(temporary, backup, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
-        except OSError as error:
-            unlink_quietly(folder, temporary)
-            raise FileError.from_os("keep the old file", error) from None
-        # Where both were names of one file, rename(2) has done nothing, and left the temporary one.
-        unlink_quietly(folder, temporary)
-        return lambda: unlink_quietly(folder, backup)
-
     def _set_attributes(self, plan: Plan) -> None:
         """Give a file or directory that is there what it lacks."""
         wanted, words = attributes(self._options, plan, new=False)
@@ -207,21 +187,23 @@ class Committer:
             os.close(fd)
         self._touch(folder)
 
-    def _symlink(self, plan: Plan) -> None:
+    def _symlink(self, plan: Plan) -> Iterator[bool]:
         if self._options.check:
             return
-        folder, name, target = self._folder_of(plan), plan.names[-1], plan.entry.target
+        folder, name, target = self._folder_of(plan).hold(), plan.names[-1], plan.entry.target
         try:
             if not plan.same:
                 temporary = self._temporary_name(folder, name)
                 os.symlink(target, temporary, dir_fd=folder.fd)
-                self._take_place(folder, temporary, name, plan)
+                yield from self._take_place(folder, temporary, name, plan)
             owner, group = self._options.owner, self._options.group
             if owner is not None or group is not None:
                 ids = (-1 if owner is None else owner, -1 if group is None else group)
                 os.chown(name, *ids, dir_fd=folder.fd, follow_symlinks=False)
         except OSError as error:
             raise FileError.from_os("make the link", error) from None
+        finally:
+            folder.release()
 
     def _check_hardlink(self, plan: Plan) -> None:
         """See whether a link is there, and would stay: not where the file that it is another name of is replaced."""
@@ -235,7 +217,7 @@ class Committer:
         if info is not None and _is_that(info, plan):
             plan.size = info.st_size
 
-    def _hardlink(self, plan: Plan) -> None:
+    def _hardlink(self, plan: Plan) -> Iterator[bool]:
         folder, name = self._folder_of(plan).hold(), plan.names[-1]
         try:
             first_names = self._place(plan.entry.target)
@@ -248,16 +230,16 @@ class Committer:
                 return
             temporary = self._temporary_name(folder, name)
             os.link(first_names[-1], temporary, src_dir_fd=first.fd, dst_dir_fd=folder.fd, follow_symlinks=False)
-            self._take_place(folder, temporary, name, plan)
+            yield from self._take_place(folder, temporary, name, plan)
         except OSError as error:
             raise FileError.from_os("make the link", error) from None
         finally:
             folder.release()
 
-    def _take_place(self, folder: Folder, temporary: str, name: str, plan: Plan) -> None:
-        undo = _nothing
+    def _take_place(self, folder: Folder, temporary: str, name: str, plan: Plan) -> Iterator[bool]:
+        undo = nothing
         try:
-            undo = self._keep_old(folder, name, plan)
+            undo = yield from self._keeper.keep(folder, name, plan, temporary)
             os.rename(temporary, name, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
         except (OSError, FileError):
             undo()
@@ -265,20 +247,26 @@ class Committer:
             raise
         self._touch(folder)
 
-    def _delete(self, plan: Plan, deleted: list[Outcome]) -> None:
+    def _delete(self, plan: Plan, deleted: list[Outcome]) -> Iterator[bool]:
         """Remove what is in a directory and not in the sender's."""
         assert plan.listed is not None
-        folder = self._find(plan.names)
-        suffix = self._options.backup
+        folder = self._find(plan.names).hold()
+        suffix, check = self._options.backup, self._options.check
         prefix = "" if plan.entry.path == "." else plan.entry.path + "/"
-        for name in folder.names():
-            if name in plan.listed or is_ours(name) or (suffix and name.endswith(suffix)):
-                continue
-            info = folder.lstat(name)
-            if info is None or self._excluded.match(prefix + name, folder=stat.S_ISDIR(info.st_mode)):
-                continue
-            deleted += remove(folder, name, check=self._options.check, suffix=suffix)
-            self._touch(folder)
+        try:
+            for name in folder.names():
+                if name in plan.listed or is_ours(name) or (suffix and name.endswith(suffix)):
+                    continue
+                info = folder.lstat(name)
+                if info is None or self._excluded.match(prefix + name, folder=stat.S_ISDIR(info.st_mode)):
+                    continue
+                if suffix is None:
+                    deleted += remove(folder, name, check=check)
+                else:
+                    deleted.append((yield from self._keeper.set_aside(folder, name, check=check)))
+                self._touch(folder)
+        finally:
+            folder.release()
 
     # Folders --------------------------------------------------------------------------------------------------------
 
@@ -323,10 +311,6 @@ class Committer:
         self._last_touched = None
 
 
-def _nothing() -> None:
-    """Take back what was not done."""
-
-
 def _is_that(info: os.stat_result, plan: Plan) -> bool:
     """Whether a link's plan has the file of that other name already; then nothing changes."""
     if plan.old is None or (plan.old.st_dev, plan.old.st_ino) != (info.st_dev, info.st_ino):
@@ -334,13 +318,6 @@ def _is_that(info: os.stat_result, plan: Plan) -> bool:
     plan.status = FileStatus.UNCHANGED
     plan.changes.clear()
     return True
-
-
-def _rename_quietly(folder: Folder, name: str, back: str) -> None:
-    try:
-        os.rename(name, back, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
-    except OSError:  # the old file is still there, under the name of its backup
-        pass
 
 
 def _open_to_change(folder: Folder, plan: Plan) -> int:

@@ -122,7 +122,7 @@ class Comparer:
             may_stay = equal_size and not (old.st_nlink > 1 and attributes(options, plan, new=False)[1])
             if may_stay or options.backup is not None or options.diff:
                 try:
-                    plan.old_sha256 = yield from _digest(folder, name)
+                    plan.old_sha256 = yield from _digest(folder, name, old)
                 except FileError as error:  # then it is taken to differ, and whether it can be replaced will be seen
                     plan.remark(str(error) if options.diff else "")
             whole = plan.old_sha256 if may_stay else None
@@ -265,14 +265,17 @@ class Comparer:
             return None
 
 
-def _digest(folder: Folder, name: str) -> Generator[bool, None, str]:
-    """Return the SHA-256 of a file that is there. Raises FileError."""
+def _digest(folder: Folder, name: str, old: os.stat_result) -> Generator[bool, None, str | None]:
+    """Return the SHA-256 of a file that is there, None when that is not `old` any more. Raises FileError."""
     try:
         fd = os.open(name, _READ, dir_fd=folder.fd)
     except OSError as error:
         raise FileError.from_os("read the old file", error) from None
     try:
-        _, sha256 = yield from digest_of(fd, longest=os.fstat(fd).st_size)
+        info = os.fstat(fd)
+        if (info.st_dev, info.st_ino) != (old.st_dev, old.st_ino):
+            return None
+        _, sha256 = yield from digest_of(fd, longest=info.st_size)
         return sha256
     finally:
         os.close(fd)

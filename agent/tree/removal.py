@@ -15,15 +15,9 @@ __all__ = ["remove"]
 _DEEPEST = 256  # directories within directories, each of which is open meanwhile
 
 
-def remove(folder: Folder, name: str, *, check: bool, suffix: str | None = None, depth: int = 0) -> Iterator[Outcome]:
-    """Remove a name and everything below it, never through a link. Yields an outcome for each, the contents first.
-
-    With a suffix it is kept under another name instead.
-    """
+def remove(folder: Folder, name: str, *, check: bool, depth: int = 0) -> Iterator[Outcome]:
+    """Remove a name and everything below it, never through a link. Yields an outcome for each, the contents first."""
     path = folder.join(name)
-    if suffix is not None:
-        yield _set_aside(folder, name, suffix, check=check)
-        return
     info = None
     try:
         info = folder.lstat(name)
@@ -51,13 +45,3 @@ def remove(folder: Folder, name: str, *, check: bool, suffix: str | None = None,
         return
     size = info.st_size if stat.S_ISREG(info.st_mode) else 0
     yield Outcome(path, FileStatus.DELETED, bytes=size, changes="deleted")
-
-
-def _set_aside(folder: Folder, name: str, suffix: str, *, check: bool) -> Outcome:
-    path = folder.join(name)
-    try:
-        if not check:
-            os.rename(name, name + suffix, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
-    except OSError as error:
-        return Outcome(path, FileStatus.FAILED, error=str(FileError.from_os(f"keep it as {name}{suffix}", error)))
-    return Outcome(path, FileStatus.DELETED, changes="deleted", note=f"kept as {name}{suffix}")

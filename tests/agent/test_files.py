@@ -1028,6 +1028,134 @@ def test_without_a_journal(rig: Rig, source: Path, there: Path) -> None:
     assert caught.value.args == ("failed", "this agent keeps no journal of what it replaced")
 
 
+def links_of(place: Path) -> dict[str, str]:
+    """Return what is in a directory: the text of files, the target of links."""
+    return {one.name: os.readlink(one) if one.is_symlink() else one.read_text() for one in place.iterdir()}
+
+
+@pytest.mark.parametrize("linked", [True, False], ids=["linked before", "apart before"])
+def test_rollback_of_hard_links(rig: Rig, source: Path, there: Path, linked: bool) -> None:
+    (source / "p").write_text("new")
+    os.link(source / "p", source / "q")
+    (there / "p").write_text("old")
+    os.link(there / "p", there / "q") if linked else (there / "q").write_text("older")
+    before = [(there / name).stat().st_ino for name in "pq"]
+    outcomes = rig.push(source / "p", source / "q", to=there, backup="~")
+    assert [(outcome.changes, outcome.kept) for outcome in outcomes.values()] == [("content", True), ("link", True)]
+    assert (there / "p").samefile(there / "q")
+    assert [outcome.status for outcome in rig.rollback()] == [CHANGED] * 2
+    assert [(there / name).stat().st_ino for name in "pq"] == before
+    assert links_of(there) == {"p": "old", "q": "old" if linked else "older"}
+    assert [outcome.note for outcome in rig.rollback()] == ["is back already"] * 2
+
+
+def test_rollback_of_hard_links_of_the_same_content(rig: Rig, source: Path, there: Path) -> None:
+    """To see that q is back it is not enough to read it."""
+    for place in (source, there):
+        (place / "p").write_text("same")
+    os.link(source / "p", source / "q")
+    (there / "q").write_text("same")
+    rig.push(source / "p", source / "q", to=there, backup="~")
+    assert (there / "p").samefile(there / "q")
+    assert [outcome.changes for outcome in rig.rollback()] == ["content"]
+    assert not (there / "p").samefile(there / "q")
+    assert links_of(there) == {"p": "same", "q": "same"}
+    assert [outcome.note for outcome in rig.rollback()] == ["is back already"]
+
+
+def test_rollback_of_links(rig: Rig, source: Path, there: Path) -> None:
+    for place, target in ((source, "new"), (there, "old\udcff")):
+        (place / "link").symlink_to(target)
+        (place / "to-folder").symlink_to("/proc" if place == source else "/sys")
+    (source / "file").write_text("new")
+    (there / "file").symlink_to("old")
+    (source / "to-link").symlink_to("new")
+    (there / "to-link").write_text("old")
+    before = links_of(there)
+    outcomes = rig.push(*(source / name for name in before), to=there, backup="~")
+    assert [outcome.kept for outcome in outcomes.values()] == [True] * 4
+    assert links_of(there) == links_of(there) | {"link": "new", "file": "new", "to-link": "new", "link~": "old\udcff"}
+    assert links_of(there)["to-folder"] == "/proc"
+    outcomes = rig.rollback()
+    assert {Path(one.path).name: one.changes for one in outcomes} == dict.fromkeys(before, "link")
+    assert links_of(there) == before
+    assert [outcome.note for outcome in rig.rollback()] == ["is back already"] * 4
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        ("link", "has changed since"),
+        ("link~", "its backup link~ has changed since"),
+        ("q", "has changed since"),
+        ("q~", "its backup q~ has changed since"),
+    ],
+)
+def test_rollback_of_links_refuses(rig: Rig, source: Path, there: Path, spoil: str, reason: str) -> None:
+    (source / "q").write_text("new")
+    os.link(source / "q", source / "p")
+    (source / "link").symlink_to("new")
+    (there / "q").write_text("old")
+    (there / "link").symlink_to("old")
+    rig.push(source / "p", source / "q", source / "link", to=there, backup="~")
+    (there / spoil).unlink()
+    (there / spoil).symlink_to("elsewhere") if "link" in spoil else (there / spoil).write_text("mine")
+    mended = rig.rollback()
+    assert [outcome.error for outcome in mended if outcome.status is FAILED] == [reason]
+    assert len(mended) == 2
+    assert links_of(there)[spoil] in ("elsewhere", "mine")
+
+
+def test_rollback_of_what_was_deleted(rig: Rig, source: Path, there: Path) -> None:
+    (there / "source/d/e").mkdir(parents=True)
+    for name in ("x", "d/y", "d/e/z"):
+        (there / "source" / name).write_text(name)
+    (there / "source/link").symlink_to("x")
+    outcomes = rig.push(source, to=there, backup="~", delete=True)
+    gone = {path: outcome.kept for path, outcome in outcomes.items() if outcome.status is FileStatus.DELETED}
+    assert gone == {f"{there}/source/{name}": True for name in ("x", "d", "link")}
+    assert set(os.listdir(there / "source")) == {"x~", "d~", "link~", "f"}
+    outcomes = rig.rollback()
+    assert [(one.status, one.changes) for one in outcomes] == [(CHANGED, "created")] * 3
+    assert {one.sha256 for one in outcomes} == {hash_of(b"x"), None}
+    assert set(os.listdir(there / "source")) == {"x", "d", "link", "f"}
+    assert (there / "source/d/e/z").read_text() == "d/e/z"
+    assert [outcome.note for outcome in rig.rollback()] == ["is back already"] * 3
+
+
+@pytest.mark.parametrize("what", ["file", "same file", "directory", "link"])
+def test_what_was_deleted_and_is_there_again(rig: Rig, source: Path, there: Path, what: str) -> None:
+    (there / "source").mkdir()
+    (there / "source/x").write_text("x")
+    rig.push(source, to=there, backup="~", delete=True)
+    path = there / "source/x"
+    if what == "directory":
+        path.mkdir()
+    elif what == "link":
+        path.symlink_to("x~")
+    else:
+        path.write_text("x" if what == "same file" else "mine")
+    (outcome,) = rig.rollback()
+    if what == "same file":
+        assert (outcome.status, outcome.note) == (UNCHANGED, "is back already")
+    else:
+        assert (outcome.status, outcome.error) == (FAILED, "was deleted, and something else is there now")
+    assert (there / "source/x~").read_text() == "x"
+
+
+@pytest.mark.parametrize("what", ["x", "d"])
+def test_a_deleted_file_whose_backup_is_not_what_it_was(rig: Rig, source: Path, there: Path, what: str) -> None:
+    (there / "source/d").mkdir(parents=True)
+    (there / "source/x").write_text("x")
+    rig.push(source, to=there, backup="~", delete=True)
+    kept = there / f"source/{what}~"
+    kept.rename(there / "elsewhere")
+    kept.mkdir() if what == "d" else kept.write_text("mine")
+    refused = [outcome.error for outcome in rig.rollback() if outcome.status is FAILED]
+    assert refused == [f"its backup {what}~ has changed since"]
+    assert not (there / "source" / what).exists()
+
+
 # The journal -------------------------------------------------------------------------------------------------------
 
 

@@ -13,7 +13,6 @@ import pytest
 from agent.tree.committer import Hooks
 from agent.tree.errors import FileError
 from agent.tree.options import ReceiverOptions, SenderOptions
-from agent.tree.plans import Plan
 from agent.wire import file_messages as f
 from agent.wire.file_messages import FileStatus, Outcome
 
@@ -357,10 +356,10 @@ def test_follow(push: Push, source: Path, base: Path, tmp_path: Path) -> None:
 
 class Notes(Hooks):
     def __init__(self) -> None:
-        self.notes: list[tuple[str, str, str | None, str | None]] = []
+        self.notes: list[tuple[str, str, str, str]] = []
 
-    def replaced(self, path: str, backup: str, plan: Plan) -> bool:
-        self.notes.append((path, backup, plan.old_sha256, plan.sha256))
+    def replaced(self, path: str, backup: str, old: str, new: str) -> bool:
+        self.notes.append((path, backup, old, new))
         return True
 
 
