@@ -241,7 +241,7 @@ class Committer:
         try:
             undo = yield from self._keeper.keep(folder, name, plan, temporary)
             os.rename(temporary, name, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
-        except (OSError, FileError):
+        except BaseException:  # also when the transfer is given up while it waits here
             undo()
             unlink_quietly(folder, temporary)
             raise

@@ -53,10 +53,13 @@ class Keeper:
             # A second name first: so there is no moment without the first.
             linked = _link(folder, name, second)
             held = second if linked else name
-            old = yield from _compared(folder, held, plan)
+            looked = folder.lstat(held)
+            if looked is None:
+                raise FileError(_KEEP, _MEANWHILE)
+            old = yield from _compared(folder, held, looked, plan)
             new = yield from _expected(folder, coming, plan)
             kept = old is not None and self._note(folder.join(name), folder.join(backup), old, new)
-            if not linked and not _is_still(folder, name, plan.old):  # it took a while to read it
+            if not linked and not _is_still(folder.lstat(name), looked):  # it took a while to read it
                 raise FileError(_KEEP, _MEANWHILE)
             os.rename(held, backup, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
         except OSError as error:
@@ -86,7 +89,7 @@ class Keeper:
         info = folder.lstat(name)
         old = yield from _readable_state(folder, name)
         kept = old is not None and self._note(folder.join(name), folder.join(backup), old.text, NOTHING)
-        if info is None or not _is_still(folder, name, info):
+        if info is None or not _is_still(folder.lstat(name), info):
             raise FileError(f"keep it as {backup}", _MEANWHILE)
         os.rename(name, backup, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
         return kept
@@ -103,10 +106,10 @@ def _link(folder: Folder, name: str, second: str) -> bool:
     return True
 
 
-def _compared(folder: Folder, held: str, plan: Plan) -> Generator[bool, None, str | None]:
+def _compared(folder: Folder, held: str, looked: os.stat_result, plan: Plan) -> Generator[bool, None, str | None]:
     """Return the state of what is held, None when it cannot be read. Raises FileError when it is not the plan's."""
     assert plan.old is not None
-    still = _is_still(folder, held, plan.old)
+    still = _is_still(looked, plan.old)
     if still and plan.old_sha256 is not None:
         return plan.old_sha256
     state = yield from _readable_state(folder, held)
@@ -115,9 +118,8 @@ def _compared(folder: Folder, held: str, plan: Plan) -> Generator[bool, None, st
     return None if state is None else state.text
 
 
-def _is_still(folder: Folder, name: str, old: os.stat_result) -> bool:
+def _is_still(info: os.stat_result | None, old: os.stat_result) -> bool:
     """Whether that is the file that was there, and nobody has written to it: a new name changes its ctime alone."""
-    info = folder.lstat(name)
     return info is not None and (info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns) == (
         old.st_dev,
         old.st_ino,
