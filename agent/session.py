@@ -427,4 +427,4 @@ def _subject(request: f.Push | f.Pull | f.Rollback) -> str:
         return request.destination
     if isinstance(request, f.Pull):
         return " ".join(request.paths)
-    return "nothing yet" if request.ask else request.target or "the last push"
+    return "which push is the last one?" if request.ask else request.target or "the last push"

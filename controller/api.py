@@ -273,7 +273,7 @@ class Fleet:
         watcher: Watcher | None = None,
         cancel: CancelToken | None = None,
     ) -> Run[Result]:
-        """Put back what a push with a backup replaced: the push of the id `run`, or the last one of all these hosts.
+        """Put back what a push with a backup replaced or deleted: that of the id `run`, or the last of all these hosts.
 
         A file that has changed since is left alone, and its host is `failed`.
         """

@@ -191,7 +191,7 @@ def rollback(
     progress: x.ProgressOption = False,
     color: o.ColorOption = None,
 ) -> int:
-    """Put back what the last push with --backup replaced. A file that has changed since is left alone.
+    """Put back what the last push with --backup replaced or deleted. A file that has changed since is left alone.
 
     Without RUN it is the last push that any of the hosts had: where that replaced nothing, nothing is put back.
     """

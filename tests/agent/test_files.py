@@ -1272,11 +1272,16 @@ def test_a_source_whose_place_cannot_be_told(rig: Rig, held: Path, monkeypatch: 
 def test_what_is_logged(rig: Rig, source: Path, there: Path, lines: list[str]) -> None:
     rig.push(source / "f", to=there)
     rig.pull(f"{source}/f", to=there)
+    rig.last_push()
     with pytest.raises(Refused):
         rig.push(source / "f", to=f"{there}/none/\udcff")
+    with pytest.raises(Refused):
+        rig.rollback()
     text = "\n".join(lines)
     assert f"ops from 10.0.0.9 as 'web1': push '{there}' (run r1)" in text
     assert f"ops from 10.0.0.9 as 'web1': pull '{source}/f' (run r2)" in text
+    assert "ops from 10.0.0.9 as '': rollback 'which push is the last one?' (run " in text
+    assert "ops from 10.0.0.9 as '': rollback 'the last push' (run " in text
     assert f"refused the push '{there}/none/\\udcff': cannot enter {there}/none: no such file or directory" in text
 
 

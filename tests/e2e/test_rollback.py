@@ -135,3 +135,43 @@ def test_who_is_not_reached_is_reported_as_always(hosts: Hosts) -> None:
     assert hosts.texts("X") == ["x1", "x1", "x2"]
     hosts.write_inventory(ports[0], ports[0], ports[0])  # another host's agent answers
     assert [status for status, _ in hosts.roll_back(code=4).values()] == ["unchanged", "denied", "denied"]
+
+
+def test_what_was_deleted_comes_back(hosts: Hosts) -> None:
+    tree = hosts.source / "tree"
+    (tree / "d").mkdir(parents=True)
+    for name in ("x", "d/y", "stays"):
+        (tree / name).write_text(name)
+    assert hosts.lab.fleet("push", str(tree), ".").code == 0
+    (tree / "x").unlink()
+    (tree / "d/y").unlink()
+    (tree / "d").rmdir()
+    run = undo_of(hosts.lab.fleet("push", "--backup", "--delete", str(tree), ".").err)
+    assert run is not None
+    assert hosts.texts("tree/x") == [None] * 3
+    (hosts.home("web3") / "tree/d").mkdir()
+    back = hosts.roll_back(run, code=5)
+    assert [status for status, _ in back.values()] == ["changed", "changed", "failed"]
+    assert back["web3"][1] == f"{hosts.home('web3')}/tree/d: was deleted, and something else is there now"
+    assert hosts.texts("tree/x") == ["x"] * 3
+    assert hosts.texts("tree/d/y") == ["d/y", "d/y", None]
+
+
+def test_links_come_back(hosts: Hosts) -> None:
+    tree = hosts.source / "tree"
+    tree.mkdir()
+    (tree / "p").write_text("old")
+    (tree / "q").hardlink_to(tree / "p")
+    (tree / "current").symlink_to("/usr")
+    assert hosts.lab.fleet("push", str(tree), ".").code == 0
+    (tree / "p").write_text("new")
+    (tree / "current").unlink()
+    (tree / "current").symlink_to("/etc")
+    assert hosts.lab.fleet("push", "--backup", str(tree), ".").code == 0
+    assert hosts.texts("tree/q") == ["new"] * 3
+    assert [status for status, _ in hosts.roll_back().values()] == ["changed"] * 3
+    for name in NAMES:
+        there = hosts.home(name) / "tree"
+        assert {one.name for one in there.iterdir()} == {"p", "q", "current"}
+        assert ((there / "q").read_text(), (there / "current").readlink()) == ("old", Path("/usr"))
+        assert (there / "p").samefile(there / "q")
