@@ -148,6 +148,7 @@ class Committer:
             temporary.replace()
         except FileError:
             undo()
+            plan.kept = False
             raise
         plan.temporary = None
 
@@ -243,6 +244,7 @@ class Committer:
             os.rename(temporary, name, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
         except BaseException:  # also when the transfer is given up while it waits here
             undo()
+            plan.kept = False
             unlink_quietly(folder, temporary)
             raise
         self._touch(folder)

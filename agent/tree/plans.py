@@ -82,7 +82,7 @@ class Plan:
             self.error,
             ", ".join(self.changes),
             self.note,
-            self.kept and self.error is None,
+            self.kept,
         )
 
 

@@ -198,6 +198,27 @@ def test_a_transfer_that_is_given_up_while_it_reads_the_old(
     assert not (base / "file").is_symlink()
 
 
+@pytest.mark.parametrize("kind", ["file", "link"])
+@pytest.mark.parametrize("call", ["rename", "fsync"])
+def test_whether_it_is_kept_is_told_of_what_failed(
+    push: Push, source: Path, base: Path, monkeypatch: pytest.MonkeyPatch, kind: str, call: str
+) -> None:
+    """A file that took its place and may not last took its place: the old one can be put back."""
+    (source / "file").symlink_to("new") if kind == "link" else (source / "file").write_text("new")
+    (base / "file").write_text("old")
+    real = getattr(os, call)
+
+    def fail(first: object, *rest: object, **options: object) -> object:
+        if rest == ("file",) or (call == "fsync" and os.readlink(f"/proc/self/fd/{first}") == str(base)):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(first, *rest, **options)
+
+    monkeypatch.setattr(os, call, fail)
+    outcome = push(source / "file", base=base, options=KEEP, hooks=Meddling())["file"]
+    assert (outcome.status, outcome.kept) == (FileStatus.FAILED, call == "fsync")
+    assert texts(base) == ({"file": "new", "file~": "old"} if call == "fsync" else {"file": "old"})
+
+
 # Deleting -----------------------------------------------------------------------------------------------------------
 
 
