@@ -451,6 +451,9 @@ def links(path: Path) -> None:
     (path / "e/l").symlink_to("nothing")
     os.link(path / "a", path / "b")
     os.link(path / "a", path / "e/c")
+    (path / "0").mkdir()
+    (path / "0/f").write_bytes(b"other")
+    os.link(path / "0/f", path / "g")
 
 
 def nothing(path: Path) -> None:
@@ -472,13 +475,29 @@ def first_is_gone(path: Path) -> None:
     (path / "a").unlink()
 
 
+def directory_of_the_first_is_gone(path: Path) -> None:
+    (path / "0/f").unlink()
+    (path / "0").rmdir()
+
+
 def directory_is_gone(path: Path) -> None:
     (path / "e/c").unlink()
     (path / "e/l").unlink()
     (path / "e").rmdir()
 
 
-@pytest.mark.parametrize("change", [None, nothing, other_content, other_links, first_is_gone, directory_is_gone])
+@pytest.mark.parametrize(
+    "change",
+    [
+        None,
+        nothing,
+        other_content,
+        other_links,
+        first_is_gone,
+        directory_is_gone,
+        directory_of_the_first_is_gone,
+    ],
+)
 @pytest.mark.parametrize("options", [{}, {"mode": 0o600}, {"owner": os.geteuid()}], ids=str)
 def test_a_check_says_what_would_be_done(
     push: Push, source: Path, base: Path, change: Callable[[Path], None] | None, options: dict[str, int]
