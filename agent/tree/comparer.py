@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -13,7 +14,7 @@ from agent.tree.errors import FileError
 from agent.tree.options import ReceiverOptions
 from agent.tree.paths import Cursor, Folder, check_name
 from agent.tree.plans import Plan, attributes, lost_bits, refuse_what_is_there
-from agent.tree.writer import WORTH_KEEPING, take_part, temporary_name
+from agent.tree.writer import WORTH_KEEPING, Attributes, take_part, temporary_name
 from agent.wire.errors import RemoteProtocolError
 from agent.wire.file_messages import TOP, Entry, FileStatus, Kind, Want
 
@@ -47,10 +48,31 @@ class Comparer:
         self._count = self._parts = 0
         # The directories that the sender is in now: the plan of each, and the names listed there (for `delete`).
         self._inside: dict[str, tuple[Plan, set[str]]] = {}
+        self._closed: dict[tuple[str, ...], Plan] = {}  # directories that were made, until they have their mode
 
     def find(self, names: tuple[str, ...]) -> Folder:
         """Return the folder of that name below the base, for use until the next call. Raises OSError."""
         return self._cursor.folder(names)
+
+    def settled(self, plans: list[Plan]) -> None:
+        """Note what has taken its place."""
+        for plan in plans:
+            if plan.entry.kind is Kind.LEAVE:
+                self._closed.pop(plan.names, None)
+
+    def open_directories(self) -> None:
+        """Give the directories of a transfer that was cut off what they were to have in the end.
+
+        The next transfer finds them, and leaves what is there as it is.
+        """
+        if self._made and not self._count:
+            with contextlib.suppress(FileError):
+                self._open_base(0o755)
+        for names, plan in reversed(self._closed.items()):
+            try:
+                _open_to_others(self.find(names), attributes(self._options, plan, new=False)[0])
+            except (FileError, OSError):  # it has gone, or is somebody else's now
+                continue
 
     def close(self) -> None:
         """Give back what is open."""
@@ -194,6 +216,7 @@ class Comparer:
             plan.created = True
             plan.change("created")
             plan.remark(lost_bits(self._options, plan))
+            self._closed[()] = plan
             if plan.index:
                 self._open_base(0o700)  # closed again: its LEAVE opens it as the source's is
 
@@ -210,6 +233,7 @@ class Comparer:
         try:
             # Closed to others until everything is in it: its LEAVE opens it.
             os.mkdir(plan.names[-1], 0o700, dir_fd=folder.fd)
+            self._closed[plan.names] = plan
         except OSError as error:
             plan.old = folder.lstat(plan.names[-1]) if error.errno == errno.EEXIST else None
             if plan.old is None:
@@ -263,6 +287,18 @@ class Comparer:
             if not self._options.check:
                 raise
             return None
+
+
+def _open_to_others(folder: Folder, wanted: Attributes) -> None:
+    """Open a directory of ours, that was made closed, to those that it is for. Raises FileError and OSError."""
+    fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder.fd)
+    try:
+        info = os.fstat(fd)
+        if info.st_uid == os.geteuid() and info.st_mode & 0o777 == 0o700:
+            mode = (wanted.mode or 0) | 0o700  # the next transfer has to get in, and to write there
+            Attributes(mode, wanted.owner, wanted.group, must_own=wanted.must_own).apply(fd)
+    finally:
+        os.close(fd)
 
 
 def _digest(folder: Folder, name: str, old: os.stat_result) -> Generator[bool, None, str | None]:

@@ -109,6 +109,8 @@ class Receiver:
                     temporary, plan.temporary = plan.temporary, None
                     temporary.discard() if self._lied else temporary.keep()
         self._committer.close()
+        if not self._lied:
+            self._comparer.open_directories()
         self._comparer.close()
 
     def _take_entries(self, message: f.Entries) -> None:
@@ -174,6 +176,7 @@ class Receiver:
         plans = batch.plans[:ready]
         outcomes = yield from self._committer.commit(plans)
         self._incoming.committed()
+        self._comparer.settled(plans)
         self._tell_outcomes(outcomes)
         if whole:
             self._batches.popleft()

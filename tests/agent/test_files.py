@@ -411,6 +411,24 @@ def test_a_new_directory_whose_mode_cannot_be_set(
     assert outcome.error == "cannot set the mode of the directory: operation not permitted"
 
 
+def test_a_new_directory_for_what_is_in_one_when_the_link_is_cut(rig: Rig, source: Path, there: Path) -> None:
+    (source / "f").write_bytes(bytes(range(256)) * 4096)
+    source.chmod(0o751)
+    with pytest.raises(CutError):
+        rig.push(f"{source}/.", to=f"{there}/new/", cut_after=2)
+    rig.hang_up()
+    assert stat.S_IMODE((there / "new").stat().st_mode) == 0o751
+
+
+def test_a_new_directory_for_nothing(rig: Rig, source: Path, there: Path) -> None:
+    rig.link.send(f.Push(f"{there}/new/"))
+    rig.link.send(f.Entries((), last=True))
+    while not isinstance(rig.next_message(), f.Done):
+        pass
+    rig.hang_up()
+    assert stat.S_IMODE((there / "new").stat().st_mode) == 0o755
+
+
 def test_the_name_of_a_new_directory_lasts(
     rig: Rig, source: Path, there: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import stat
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,58 @@ def test_the_source_changed_meanwhile(transfer: type, cut: type[Exception], big:
     assert (base / "big").read_bytes() == content
     anew = "started anew: the source is not what it was"
     assert outcome.note == (f"continued at byte {10 * 262_144}" if change == "longer" else anew)
+
+
+def modes(path: Path) -> list[int]:
+    return [stat.S_IMODE((path / name).stat().st_mode) for name in ("d", "d/tmp", "d/tmp/closed", "d/tmp/read")]
+
+
+@pytest.mark.parametrize("theirs", [False, True])
+def test_the_directories_of_a_transfer_that_was_cut_are_as_they_should_be(
+    transfer: type, cut: type[Exception], big: Path, source: Path, base: Path, theirs: bool
+) -> None:
+    """The next transfer takes what is there for somebody's wish: it must not find what was closed for the first one."""
+    for name, mode in (("d", 0o755), ("d/tmp", 0o1777), ("d/tmp/closed", 0o710), ("d/tmp/read", 0o555)):
+        (source / name).mkdir()
+        (source / name).chmod(mode)
+    big.rename(source / "d/tmp/read/big")
+    os.utime(source / "d", ns=(1, 1))
+    if theirs:
+        (base / "d").mkdir()
+        (base / "d").chmod(0o711)
+    options = ReceiverOptions(preserve=True)
+    with pytest.raises(cut):
+        transfer([source / "d"], base, options=options, cut_after=2 + 10).run()
+    expected = [0o711 if theirs else 0o755, 0o1777, 0o710]
+    assert modes(base) == [*expected, 0o755]  # the last one must be written to once more
+    assert (base / "d").stat().st_mtime_ns != 1
+    transfer([source / "d"], base, options=options).run()
+    assert modes(base) == [*expected, 0o755]
+    assert (base / "d/tmp/read/big").read_bytes() == CONTENT
+
+
+def test_directories_that_have_gone_or_changed_since(
+    transfer: type, cut: type[Exception], big: Path, source: Path, base: Path
+) -> None:
+    for name in ("d", "d/a", "d/b"):
+        (source / name).mkdir()
+    big.rename(source / "d/b/big")
+    said = 0
+
+    def tamper(message: object) -> object:
+        nonlocal said
+        said += 1
+        if said == 5:
+            (base / "d").chmod(0o750)
+            (base / "d/a").rename(base / "moved")
+            (base / "d/a").symlink_to(base)
+        return message
+
+    with pytest.raises(cut):
+        transfer([source / "d"], base, cut_after=5, tamper=tamper).run()
+    found = [stat.S_IMODE((base / name).stat().st_mode) for name in ("d", "d/b", "moved")]
+    assert found == [0o750, 0o755, 0o700]
+    assert stat.S_IMODE(base.stat().st_mode) == 0o755
 
 
 def test_little_is_not_kept(transfer: type, cut: type[Exception], source: Path, base: Path) -> None:
