@@ -131,6 +131,7 @@ def plan_pull(going: Going, paths: Sequence[str], folder: str, options: PullOpti
     """Return the run that fetches `paths` from everywhere into `folder`. Raises FleetError."""
     from controller.landing import Landing, Limits
 
+    paths = tuple(dict.fromkeys(paths))
     run_id = new_run_id()
     requests = {host.name: _pull(host, run_id, paths, options) for host in going.hosts}
     limits = Limits(options.max_size, options.max_files, options.preserve, options.quick)

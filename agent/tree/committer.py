@@ -245,8 +245,10 @@ class Committer:
         except BaseException:  # also when the transfer is given up while it waits here
             undo()
             plan.kept = False
-            unlink_quietly(folder, temporary)
             raise
+        finally:
+            # Where both were names of one file, rename(2) has done nothing, and left the temporary one.
+            unlink_quietly(folder, temporary)
         self._touch(folder)
 
     def _delete(self, plan: Plan, deleted: list[Outcome]) -> Iterator[bool]:

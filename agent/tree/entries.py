@@ -55,6 +55,7 @@ class _Level:
     item: Item
     names: Iterator[str]
     complete: bool = True
+    announced: bool = True
 
 
 @dataclass(slots=True)
@@ -72,6 +73,11 @@ class Listing:
     _excluded: Patterns = field(init=False)
     _follower: Follower = field(init=False)
     _seen: dict[Identity, tuple[str, int]] = field(default_factory=dict)
+    # Where patterns may overlap: what they have named so far, and the directories on the way to that, as called here.
+    _overlapping: bool = False
+    _named: dict[str, Identity] = field(default_factory=dict)
+    _ways: set[str] = field(default_factory=set)
+    _repeated: bool = False  # whether the source of now names what another did
     _cursor: tuple[Source, Cursor] | None = None
     _forbidden: FileError | None = None  # why a pattern may have found nothing
 
@@ -80,8 +86,10 @@ class Listing:
         self._follower = Follower(self.options.follow, self.links, self.roots)
 
     def items(self) -> Iterator[Item]:
-        """Yield all items."""
-        for source in self.sources:
+        """Yield all items, each once, however many of the sources name it."""
+        sources = list(self.sources)
+        self._overlapping = len(sources) > 1 and any(is_pattern(name) for source in sources for name in source.names)
+        for source in sources:
             for item in self._items_of(source):
                 self.count += item.entry.kind is not Kind.LEAVE
                 limit = self.options.max_files
@@ -129,11 +137,12 @@ class Listing:
         elif not source.names:
             yield from self._tree(source, source.folder, (), source.path)
         else:
-            found, self._forbidden = False, None
+            found = self._repeated = False
+            self._forbidden = None
             for item in self._matches(source, source.folder, (), source.names):
                 found = True
                 yield item
-            if not found:
+            if not found and not self._repeated:
                 reason = "no such file or directory" if self._forbidden is None else str(self._forbidden)
                 yield Item(Entry(source.path, Kind.FAILED, reason=reason), source)
 
@@ -159,16 +168,50 @@ class Listing:
                 yield from self._tree(source, folder, names, "/".join(names))
                 continue
             with self._entered(folder, name) as inner:
-                if inner is None:
-                    continue
-                matches = self._matches(source, inner, names, patterns[1:])
-                first = next(matches, None)
-                if first is not None:
-                    item = Item(_entry("/".join(names), Kind.DIRECTORY, os.fstat(inner.fd)), source, names)
-                    yield item
-                    yield first
-                    yield from matches
-                    yield self._leave(item, complete=False)
+                if inner is not None:
+                    yield from self._matches_below(source, inner, names, patterns[1:])
+
+    def _matches_below(
+        self, source: Source, inner: Folder, names: tuple[str, ...], patterns: tuple[str, ...]
+    ) -> Iterator[Item]:
+        """Yield a directory on the way, with what matches in it; nothing when nothing does."""
+        path, info = "/".join(names), os.fstat(inner.fd)
+        try:
+            if self._is_named(path, info):
+                return
+        except FileError as error:
+            yield Item(Entry(path, Kind.FAILED, reason=str(error)), source, names)
+            return
+        matches = self._matches(source, inner, names, patterns)
+        first = next(matches, None)
+        if first is None:
+            return
+        item = Item(_entry(path, Kind.DIRECTORY, info), source, names)
+        announced = self._is_new_way(path)
+        if announced:
+            yield item
+        yield first
+        yield from matches
+        if announced:
+            yield self._leave(item, complete=False)
+
+    def _is_new_way(self, path: str) -> bool:
+        """Whether a directory has not been listed on the way to another match; from now on it has."""
+        if not self._overlapping:
+            return True
+        new = path not in self._ways
+        self._ways.add(path)
+        return new
+
+    def _is_named(self, path: str, info: os.stat_result) -> bool:
+        """Whether another source has named this very file. Raises FileError when that named another file so."""
+        known = self._named.get(path)
+        if known is None:
+            return False
+        if known != (info.st_dev, info.st_ino):
+            raise FileError("", "another of that name was asked for, too, and both would go to one place")
+        self._repeated = True
+        return True
 
     def _names_that_match(self, folder: Folder, patterns: tuple[str, ...]) -> list[str]:
         pattern = patterns[0]
@@ -213,7 +256,8 @@ class Listing:
                 if name is None:
                     levels.pop()
                     level.folder.release()
-                    yield self._leave(level.item, complete=level.complete)
+                    if level.announced:
+                        yield self._leave(level.item, complete=level.complete)
                     continue
                 above = level.item.entry.path
                 path = name if above == TOP else f"{above}/{name}"
@@ -236,10 +280,16 @@ class Listing:
             try:
                 if self._excluded.match(path, folder=stat.S_ISDIR(info.st_mode)):
                     return
+                if self._is_named(path, info):
+                    return
+                if self._overlapping and not levels:
+                    self._named[path] = (info.st_dev, info.st_ino)
                 if stat.S_ISDIR(info.st_mode):
                     item = Item(_entry(path, Kind.DIRECTORY, info), source, names)
                     level = self._level(folder, name, item, levels)
-                    yield item
+                    level.announced = path not in self._ways
+                    if level.announced:
+                        yield item
                     levels.append(level)
                     return
                 yield Item(self._entry_of(folder, name, path, info), source, names)

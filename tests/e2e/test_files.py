@@ -398,6 +398,20 @@ def test_pull_from_hosts(lab: Any, there: Path, tmp_path: Path) -> None:
     assert sorted(os.listdir(got / "web1/logs")) == ["a.log", "b.log", "c.txt", "inner"]
 
 
+def test_pull_by_patterns_that_overlap(web1: Callable[..., Any], tmp_path: Path, there: Path) -> None:
+    (there / "a").write_bytes(b"1")
+    os.link(there / "a", there / "b")
+    result = web1("pull", there / "a", there / "*", there / "a", tmp_path / "got")
+    got = tmp_path / "got/web1"
+    assert [(file["path"], file["status"]) for file in result["files"]] == [
+        (f"{got}/a", "changed"),
+        (f"{got}/b", "changed"),
+    ]
+    assert result["bytes"] == 1
+    assert sorted(os.listdir(got)) == ["a", "b"]
+    assert (got / "a").samefile(got / "b")
+
+
 def test_pull_flat(lab: Any, source: Path, tmp_path: Path) -> None:
     assert lab.fleet("pull", "--flat", str(source), str(tmp_path / "got"), "-l", "web").code == 0
     assert sorted(os.listdir(tmp_path / "got")) == ["nginx.conf.web1", "nginx.conf.web2"]

@@ -140,6 +140,68 @@ def test_several_sources(tree: Path) -> None:
         source.folder.release()
 
 
+CLASH = "another of that name was asked for, too, and both would go to one place"
+
+
+@pytest.mark.parametrize(
+    ("patterns", "expected"),
+    [
+        (
+            ["file.log", "*"],
+            ["file.log", "alice", "alice/x.log", "bob", "bob/x.log", "bob/y.log", "carol", "carol/z", "link"],
+        ),
+        (["bob", "b*"], ["bob", "bob/x.log", "bob/y.log"]),
+        (["b*", "bob"], ["bob", "bob/x.log", "bob/y.log"]),
+        (["f*", "*.log", "file.log"], ["file.log"]),
+        (["*/x.log", "*/y.log"], ["alice", "alice/x.log", "bob", "bob/x.log", "bob/y.log"]),
+        (["*/x.log", "b*"], ["alice", "alice/x.log", "bob", "bob/x.log", "bob/y.log"]),
+        (["b*", "*/x.log"], ["bob", "bob/x.log", "bob/y.log", "alice", "alice/x.log"]),
+        (["b*", "b*/x.log"], ["bob", "bob/x.log", "bob/y.log"]),
+    ],
+)
+def test_what_several_patterns_name_comes_once(tree: Path, patterns: list[str], expected: list[str]) -> None:
+    sources = [matches(tree / pattern) for pattern in patterns]
+    one = Listing(iter(sources), SenderOptions(max_files=100))
+    items = list(one.items())
+    paths = [item.entry.path for item in items if item.entry.kind is not Kind.LEAVE]
+    assert paths == expected
+    assert not [item for item in items if item.entry.kind is Kind.FAILED]
+    inside: list[str] = []
+    for item in items:  # a receiver breaks off whoever leaves what he has not entered
+        if item.entry.kind is Kind.DIRECTORY:
+            inside.append(item.entry.path)
+        elif item.entry.kind is Kind.LEAVE:
+            assert inside.pop() == item.entry.path
+    assert inside == []
+    for source in sources:
+        assert source.folder is not None
+        source.folder.release()
+
+
+@pytest.mark.parametrize(
+    ("patterns", "path"),
+    [
+        (["alice/*.log", "bob/*.log"], "x.log"),
+        (["bob/*.log", "alice/x*"], "x.log"),
+        (["*/x.log", "other/*"], "bob/x.log"),
+        (["other/*", "*/x.log"], "bob"),
+    ],
+)
+def test_different_files_of_one_name(tree: Path, patterns: list[str], path: str) -> None:
+    """The second would silently take the place of the first."""
+    (tree / "other/bob").mkdir(parents=True)
+    (tree / "other/bob/x.log").touch()
+    (tree / "other/bob/only-here").touch()
+    sources = [matches(tree / pattern) for pattern in patterns]
+    items = list(Listing(iter(sources), SenderOptions()).items())
+    assert [(item.entry.path, item.entry.reason) for item in items if item.entry.kind is Kind.FAILED] == [(path, CLASH)]
+    paths = [item.entry.path for item in items if item.entry.kind is Kind.FILE]
+    assert len(paths) == len(set(paths))
+    for source in sources:
+        assert source.folder is not None
+        source.folder.release()
+
+
 @pytest.mark.parametrize("follow", [False, True])
 @pytest.mark.parametrize("change", ["vanished", "fifo", "directory gone"])
 def test_changed_before_it_is_opened(listing: Callable[..., Listing], tree: Path, change: str, follow: bool) -> None:

@@ -170,6 +170,15 @@ def test_a_link_and_then_a_hard_link_to_it(sink: Callable[..., Sink], tmp_path: 
     assert not (base / "b").exists()
 
 
+def test_a_hard_link_to_itself(sink: Callable[..., Sink], base: Path) -> None:
+    """To rename one name of a file to another does nothing, and leaves the temporary one (rename(2))."""
+    one = sink(Asked(["/var/asked"]))
+    one.say(f.Entries((FILE, Entry("asked", Kind.HARDLINK, target="asked")), True), *GOOD[1:])
+    assert [outcome.error for outcome in one.outcomes] == [None, None]
+    assert [path.name for path in base.iterdir()] == ["asked"]
+    assert (base / "asked").stat().st_nlink == 1
+
+
 @pytest.mark.parametrize("bits", [0o4777, 0o2777, 0o1777])
 def test_special_bits_from_an_agent(sink: Callable[..., Sink], base: Path, bits: int) -> None:
     one = sink(Asked(["/var/asked"]), umask=0o022, preserve=True)
