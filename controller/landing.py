@@ -72,7 +72,8 @@ class Landing:
         except OSError as error:
             raise FleetError(path, (error.strerror or str(error)).lower()) from None
         if not os.access(path, os.W_OK | os.X_OK):
-            raise FleetError(path, "permission denied")
+            read_only = os.fstatvfs(self._top.fd).f_flag & os.ST_RDONLY  # access(2) may not write there either
+            raise FleetError(path, "read-only file system" if read_only else "permission denied")
         if flat:
             sweep(self._top)  # once for all hosts, whose files lie side by side here
         space = os.fstatvfs(self._top.fd)
@@ -93,7 +94,7 @@ class Landing:
     def open(self, host: str) -> Iterator[tuple[Folder, Place]]:
         """Open the folder that a host's files go into; with it comes what says where in it a path belongs.
 
-        A folder that stays empty is not left behind. Raises LandingError for one that cannot be used.
+        One that was made for it and stays empty is not left behind. Raises LandingError for one that cannot be used.
         """
         name = file_name(host)
         # Of its own for each host: folders are counted, and counting is not for several threads.
@@ -102,14 +103,16 @@ class Landing:
             if self._flat:
                 yield top, Asked(self._remote, f".{name}")
                 return
-            folder = _enter_or_make(top, name)
+            made = _make(top, name)
+            folder = _enter(top, name)
             try:
                 self._take(folder, host)
                 sweep(folder)
                 yield folder, Asked(self._remote)
             finally:
                 folder.release()
-                _remove_if_empty(top, name)
+                if made:
+                    _remove_if_empty(top, name)
         finally:
             top.release()
 
@@ -145,17 +148,24 @@ def _check_flat_names(hosts: Sequence[str]) -> None:
                 raise FleetError("--flat", f"files of {host} and of {other} could get the same name", "leave it out")
 
 
-def _enter_or_make(top: Folder, name: str) -> Folder:
+def _make(top: Folder, name: str) -> bool:
+    """Make a host's folder, and return whether it was missing. Raises LandingError."""
     try:
-        try:
-            os.mkdir(name, dir_fd=top.fd)
-        except FileExistsError:
-            pass
+        os.mkdir(name, dir_fd=top.fd)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise LandingError(f"cannot make {top.join(name)}: {os.strerror(error.errno or 0).lower()}") from None
+    return True
+
+
+def _enter(top: Folder, name: str) -> Folder:
+    try:
         return top.enter(name)
     except NotADirectoryError:
         raise LandingError(f"{top.join(name)} is there and is no directory; links are not followed") from None
     except OSError as error:
-        raise LandingError(f"cannot make {top.join(name)}: {os.strerror(error.errno or 0).lower()}") from None
+        raise LandingError(f"cannot enter {top.join(name)}: {os.strerror(error.errno or 0).lower()}") from None
 
 
 def _remove_if_empty(top: Folder, name: str) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
+from agent.tree.paths import Folder
 from agent.wire.errors import RemoteProtocolError
 from controller.errors import FleetError
 from controller.landing import Landing, LandingError, Limits
@@ -38,6 +40,13 @@ def test_a_folder_that_stays_empty_goes(tmp_path: Path) -> None:
     with landing(tmp_path).open("web1"):
         assert os.listdir(tmp_path) == ["web1"]
     assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_that_was_there_stays(tmp_path: Path) -> None:
+    (tmp_path / "web1").mkdir(mode=0o700)
+    with landing(tmp_path).open("web1"):
+        pass
+    assert (tmp_path / "web1").stat().st_mode & 0o777 == 0o700
 
 
 def test_flat(tmp_path: Path) -> None:
@@ -83,6 +92,10 @@ def test_a_folder_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.Monkey
     assert refused(tmp_path / "\0") == f"{tmp_path}/\0: holds a NUL byte"
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert refused(tmp_path) == f"{tmp_path}: permission denied"
+    fields = list(os.statvfs("/"))
+    fields[8] |= os.ST_RDONLY
+    monkeypatch.setattr(os, "fstatvfs", lambda fd: os.statvfs_result(fields))
+    assert refused(tmp_path) == f"{tmp_path}: read-only file system"
 
 
 @pytest.mark.parametrize("kind", ["file", "link"])
@@ -101,6 +114,18 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     with pytest.raises(LandingError) as caught, landing(tmp_path).open("x" * 256):
         pass
     assert str(caught.value) == f"cannot make {tmp_path}/{'x' * 256}: file name too long"
+
+
+def test_a_folder_that_cannot_be_entered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def enter(folder: Folder, name: str) -> Folder:
+        raise PermissionError(errno.EACCES, "")
+
+    (tmp_path / "web1").mkdir()
+    place_of = landing(tmp_path)
+    monkeypatch.setattr(Folder, "enter", enter)
+    with pytest.raises(LandingError) as caught, place_of.open("web1"):
+        pass
+    assert str(caught.value) == f"cannot enter {tmp_path}/web1: permission denied"
 
 
 def test_a_folder_that_is_gone(tmp_path: Path) -> None:
