@@ -9,6 +9,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.tree.digests import Digests
@@ -23,7 +24,7 @@ from controller import transfer
 from controller.cancel import CancelToken
 from controller.client import Client, Target
 from controller.differences import Content, Differences
-from controller.errors import CancelledError, FleetError, HostError
+from controller.errors import CancelledError, DeniedError, FleetError, HostError
 from controller.ledger import DiffMaker, Ledger
 from controller.meter import Meter, Unwatched, Watcher
 from controller.results import Result, Status, Tally
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Going", "PullOptions", "PushOptions", "plan_of", "plan_pull", "plan_push"]
 
+_LOOK_AGAIN = 2.0  # seconds to see whether a host that was lost still lets us in
 
 Reader = Callable[[str], Content | None]
 
@@ -157,7 +159,8 @@ def plan_of(going: Going, work: Callable[[Target, Meter, Client], Result]) -> Pl
         meter = watcher.start(target.name)
         try:
             with Client(target, going.key, going.token, connect_timeout=going.connect_timeout) as client:
-                return work(target, meter, client)
+                result = work(target, meter, client)
+            return result if result.note != transfer.GOES_ON else _told_if_refused(result, target, going)
         except HostError as error:
             elapsed = 0.0 if isinstance(error, CancelledError) else time.monotonic() - began
             return Result(target.name, error.status, elapsed=elapsed, error=error.reason, tally=Tally())
@@ -168,6 +171,17 @@ def plan_of(going: Going, work: Callable[[Target, Meter, Client], Result]) -> Pl
         return Result(target.name, Status.SKIPPED, error=CancelledError().reason, tally=Tally())
 
     return Plan(going.targets, reach, skipped, going.width)
+
+
+def _told_if_refused(result: Result, target: Target, going: Going) -> Result:
+    """Return a result that says that it can go on, but for a host that lets us in no more: then it says that."""
+    try:
+        Client(target, going.key, going.token, connect_timeout=min(_LOOK_AGAIN, going.connect_timeout)).close()
+    except DeniedError as error:
+        return replace(result, note=error.reason)
+    except HostError:  # it is not there just now, which is no reason to give up
+        pass
+    return result
 
 
 def _push(host: Host, run_id: str, destination: str, options: PushOptions, *, several: bool) -> f.Push:

@@ -26,10 +26,10 @@ from controller.results import Result, Status
 if TYPE_CHECKING:
     from controller.landing import Landing
 
-__all__ = ["Asking", "Part", "converse", "pull", "push", "rollback"]
+__all__ = ["GOES_ON", "Asking", "Part", "converse", "pull", "push", "rollback"]
 
 _CLOSED = "the agent closed it before the end of the transfer"
-_GOES_ON = "the same command again goes on where this one stopped"
+GOES_ON = "the same command again goes on where this one stopped"
 _RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{6,32}")
 _STATUS_OF_CODE = {"denied": Status.DENIED, "failed": Status.FAILED}
 
@@ -165,7 +165,7 @@ def converse(client: Client, request: m.Message, part: Part, ledger: Ledger, tim
         return ledger.failure(Status.FAILED, f"cannot be sent: {error}")
     except (OSError, LinkError, ConnectionEndedError) as error:
         reason = _CLOSED if isinstance(error, ConnectionEndedError) else reason_of(error)
-        note = None if isinstance(request, f.Rollback) else _GOES_ON
+        note = None if isinstance(request, f.Rollback) else GOES_ON
         return ledger.failure(Status.BROKEN, f"the connection was lost: {reason}", note=note)
     except ProtocolError as error:
         return ledger.failure(Status.BROKEN, f"the agent broke the protocol: {error}")

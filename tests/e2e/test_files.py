@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import pty
 import re
@@ -606,6 +607,38 @@ def test_a_pull_goes_on_after_its_controller_was_killed(lab: Any, relay: Any, tm
     assert result["files"][1]["note"] == f"continued at byte {kept}"
     assert (got / "web1/big").read_bytes() == data
     assert sorted(os.listdir(got / "web1")) == ["a", "big"]
+
+
+@pytest.mark.parametrize("revoked", [False, True])
+def test_whether_a_push_can_go_on(
+    lab: Any, relay: Any, post: Any, source: Path, tmp_path: Path, there: Path, revoked: bool
+) -> None:
+    """Both times the line is cut; where the key was taken away, the same command again would not go on."""
+    agent = lab.agents[0]
+    record = agent.folder / "controllers/ops.enrol"
+    inventory = tmp_path / "relayed.ini"
+    inventory.write_text(f"web1 fleet_host=127.0.0.1 fleet_port={agent.port if revoked else relay.port}\n")
+    validate = f"echo here > {post}; sleep 1000 # %s"
+    process = lab.start("push", "-i", str(inventory), str(source), f"{there}/", "--validate", validate, "--json")
+    post.line()
+    if revoked:
+        record.rename(agent.folder / "revoked")
+        agent.process.send_signal(signal.SIGHUP)
+    else:
+        relay.cut()
+    out, _ = process.communicate(timeout=PATIENCE)
+    if revoked:
+        (agent.folder / "revoked").rename(record)
+        agent.process.send_signal(signal.SIGHUP)
+        while lab.fleet("ping", "-l", "web1").code:
+            pass
+    (result,) = json.loads(out)["results"]
+    assert result["status"] == "broken"
+    assert result["error"].startswith("the connection was lost: ")
+    expected = (
+        r"web1 \(.*\) refused our key: .*" if revoked else "the same command again goes on where this one stopped"
+    )
+    assert re.fullmatch(expected, result["note"])
 
 
 # Progress -------------------------------------------------------------------------------------------------------------

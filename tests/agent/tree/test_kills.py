@@ -13,6 +13,7 @@ import os
 import random
 import select
 import signal
+import time
 import warnings
 from pathlib import Path
 
@@ -83,8 +84,9 @@ def test_old_or_new_and_whole(transfer: type, source: Path, base: Path, tmp_path
     assert {path.name for path in base.iterdir()} <= {"file", "file~"}
 
 
-def test_a_push_goes_on_after_a_kill(transfer: type, source: Path, base: Path) -> None:
-    """Killed before its third file is complete: also the two that came whole are there for the next one."""
+def test_a_push_goes_on_after_a_kill(transfer: type, source: Path, base: Path, tmp_path: Path) -> None:
+    """Killed before its third file is complete: also the two that came whole are there for the next one, though an
+    agent has swept in between."""
     for name in ("a", "b", "c"):
         (source / name).write_bytes(RANDOM.randbytes(1_000_000))
     sources = [source / name for name in ("a", "b", "c")]
@@ -99,11 +101,14 @@ def test_a_push_goes_on_after_a_kill(transfer: type, source: Path, base: Path) -
         pid = os.fork()
     if pid == 0:
         try:
-            transfer(sources, base, tamper=die).run()
+            transfer(sources, base, tamper=die, hooks=Noting(Journal.open(str(tmp_path)), TOKEN), token=TOKEN).run()
         finally:
             os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
     assert sorted(path.name for path in base.iterdir()) == [".a.fleet-part", ".b.fleet-part", ".c.fleet-part"]
+    journal = Journal.open(str(tmp_path))
+    assert journal.sweep(now=time.time()) == 0
+    journal.close()
     outcomes = transfer(sources, base).run()
     assert {outcome.note for outcome in outcomes.values()} == {"continued at byte 1000000"}
     assert sorted(path.name for path in base.iterdir()) == ["a", "b", "c"]
