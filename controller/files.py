@@ -136,7 +136,7 @@ def plan_pull(going: Going, paths: Sequence[str], folder: str, options: PullOpti
     paths = tuple(dict.fromkeys(paths))
     run_id = new_run_id()
     requests = {host.name: _pull(host, run_id, paths, options) for host in going.hosts}
-    limits = Limits(options.max_size, options.max_files, options.preserve, options.quick)
+    limits = Limits(options.max_size, options.max_files, options.preserve, options.quick, tuple(options.exclude))
     landing = Landing(folder, paths, [host.name for host in going.hosts], flat=options.flat, limits=limits)
 
     def work(target: Target, meter: Meter, client: Client) -> Result:

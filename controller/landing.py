@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from agent.tree.options import ReceiverOptions
@@ -22,14 +22,12 @@ from controller.leftovers import sweep
 from controller.output.folder import file_name
 from controller.results import Status
 
-__all__ = ["Landing", "LandingError", "Limits", "Place"]
+__all__ = ["Landing", "LandingError", "Limits"]
 
 # Of the local disk, stays free: this part of it, and no more than so many bytes. A host that sends without end must not
 # take the operator's machine down.
 _FREE_PART = 100
 _MOST_FREE = 256 * 1024 * 1024
-
-Place = Callable[[str], tuple[str, ...]]
 
 
 class LandingError(HostError):
@@ -46,6 +44,7 @@ class Limits:
     max_files: int | None = None
     preserve: bool = False
     quick: bool = False
+    exclude: tuple[str, ...] = ()
 
 
 class Landing:
@@ -80,6 +79,7 @@ class Landing:
         self.options = ReceiverOptions(
             preserve=limits.preserve,
             quick=limits.quick,
+            exclude=limits.exclude,
             umask=_umask(),
             max_size=limits.max_size,
             max_files=limits.max_files,
@@ -91,7 +91,7 @@ class Landing:
             self._top.release()
 
     @contextmanager
-    def open(self, host: str) -> Iterator[tuple[Folder, Place]]:
+    def open(self, host: str) -> Iterator[tuple[Folder, Asked]]:
         """Open the folder that a host's files go into; with it comes what says where in it a path belongs.
 
         One that was made for it and stays empty is not left behind. Raises LandingError for one that cannot be used.

@@ -175,6 +175,8 @@ class Ledger(SenderWatcher):
         if failed:
             more = f" (and {failed - 1} more)" if failed > 1 else ""
             return self._result(Status.FAILED, f"{self._first_failure}{more}", note)
+        if note is None and self._numbers.keys() == {FileStatus.SKIPPED}:
+            note = "nothing was transferred: all that was asked for was skipped"
         touched = self._numbers[FileStatus.CHANGED] + self._numbers[FileStatus.DELETED]
         return self._result(Status.CHANGED if touched else Status.UNCHANGED, None, note)
 

@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 
 from agent.tree.options import ReceiverOptions
 from agent.tree.paths import Folder
+from agent.tree.places import Asked, answers
 from agent.tree.receiver import Receiver
 from agent.wire import file_messages as f
 from agent.wire import messages as m
 from agent.wire.errors import RemoteProtocolError
 from agent.wire.file_messages import Entry, Kind, Outcome
+from agent.wire.record import record
 from controller.errors import HostError
-from controller.landing import Place
 from controller.ledger import Ledger
 from controller.leftovers import Mark
 from controller.meter import Meter
@@ -52,13 +53,21 @@ class _Coming:
     seen: int
 
 
+@record
+class _NotSent:
+    """What the host says that it does not send: the path there, and its reason where there may be another."""
+
+    path: str
+    reason: str | None = None
+
+
 class Pulling:
     """Receives into `folder`; `place` says where in it a path belongs. `ledger` and `meter` are told what comes."""
 
     def __init__(
         self,
         folder: Folder,
-        place: Place,
+        place: Asked,
         options: ReceiverOptions,
         send: Callable[[m.Message], None],
         ledger: Ledger,
@@ -72,7 +81,10 @@ class Pulling:
         self._options = options
         self._ledger = ledger
         self._meter = meter
+        self._place = place
         self._files: dict[int, Entry] = {}  # that may still come
+        self._theirs: dict[int, _NotSent] = {}
+        self._unanswered = place.demanded(options.exclude)
         self._index = 0
         self._count = 0
         self._coming: _Coming | None = None
@@ -99,7 +111,9 @@ class Pulling:
             for index in message.indexes:
                 self._files.pop(index, None)
         elif isinstance(message, f.Gone):
-            self._files.pop(message.index, None)
+            entry = self._files.pop(message.index, None) or self._coming
+            if entry is not None:
+                self._theirs[message.index] = _NotSent(self._place.remote(entry.path), message.error)
         self._receiver.take(message)
 
     def step(self) -> bool:
@@ -114,26 +128,38 @@ class Pulling:
     def _report(self, outcome: Outcome) -> None:
         if outcome.index is not None:
             self._files.pop(outcome.index, None)
+            theirs = self._theirs.pop(outcome.index, None)
+            # A host may give up on a file that has failed here before: that was our side, and has our path.
+            if theirs is not None and theirs.reason in (None, outcome.error):
+                outcome = replace(outcome, path=theirs.path)
         self._ledger.outcome(outcome)
 
     def _entries(self, message: f.Entries) -> f.Entries:
         """Return the batch, with what there is no room for as failed, before anybody asks for it."""
         entries = []
         room = self._room()
+        limit = self._options.max_files
         for entry in message.entries:
             self._count += entry.kind is not Kind.LEAVE
-            limit = self._options.max_files
             if limit is not None and self._count > limit + 1:  # one more says that there are more
                 raise RemoteProtocolError(f"more than the {limit} files that were asked for")
             self._ledger.listed(entry)
+            if self._unanswered:
+                self._unanswered = [remote for remote in self._unanswered if not answers(entry.path, remote)]
             if entry.kind is Kind.FILE:
                 if entry.size > room:
                     entry = replace(entry, kind=Kind.FAILED, reason=str(NoRoomError(entry.size, room)))
                 else:
                     self._files[self._index] = entry
+            elif entry.kind in (Kind.FAILED, Kind.SKIPPED):
+                self._theirs[self._index] = _NotSent(self._place.remote(entry.path))
             entries.append(entry)
             self._index += 1
         self._meter.complete = message.last
+        if message.last and self._unanswered and (limit is None or self._count <= limit):
+            for entry in entries:
+                self._place(entry.path)  # whoever sends something else is told that
+            raise RemoteProtocolError(f"nothing about {self._unanswered[0]!r}, which was asked for")
         return replace(message, entries=tuple(entries))
 
     def _opened(self, message: f.Open) -> None:

@@ -292,7 +292,10 @@ class Listing:
                         yield item
                     levels.append(level)
                     return
-                yield Item(self._entry_of(folder, name, path, info), source, names)
+                entry = self._entry_of(folder, name, path, info)
+                if entry.kind is Kind.SKIPPED and names == source.names and not stat.S_ISREG(info.st_mode):
+                    raise FileError("", entry.reason)  # that is no side catch, but what was asked for by its name
+                yield Item(entry, source, names)
             finally:
                 folder.release()
         except FileError as error:

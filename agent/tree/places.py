@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from agent.tree.patterns import is_pattern, matches_name
+from agent.tree.patterns import Patterns, is_pattern, matches_name
 from agent.wire.errors import RemoteProtocolError
 from agent.wire.file_messages import TOP
 
-__all__ = ["Asked", "Named", "into", "pull_names"]
+__all__ = ["Asked", "Named", "answers", "into", "pull_names"]
 
 
 def into(path: str) -> tuple[str, ...]:
@@ -41,7 +41,8 @@ class Asked:
     """Places what was asked for by `pull_names(path)` of some remote paths; `suffix` is added to each top name."""
 
     def __init__(self, paths: Iterable[str], suffix: str = "") -> None:
-        self._asked = [pull_names(path) for path in paths]
+        self._paths = list(paths)
+        self._asked = [pull_names(path) for path in self._paths]
         self._suffix = suffix
 
     def __call__(self, path: str) -> tuple[str, ...]:
@@ -50,6 +51,20 @@ class Asked:
         if not names or not any(_fits(names, asked) for asked in self._asked):
             raise RemoteProtocolError(f"{path!r} was not asked for")
         return (names[0] + self._suffix, *names[1:])
+
+    def demanded(self, exclude: Iterable[str]) -> list[str]:
+        """Return the remote paths about which the sender has to say something: all but what `exclude` leaves out."""
+        excluded = Patterns(exclude)
+        return [path for path in self._paths if not excluded.match("/".join(pull_names(path)), folder=True)]
+
+    def remote(self, path: str) -> str:
+        """Return what a path that came is called on the host: for words about what is, or is not, there."""
+        names = into(path)
+        for remote, asked in zip(self._paths, self._asked, strict=True):
+            if _fits(names, asked):
+                start = [name for name in remote.split("/") if name not in ("", ".")][: -len(asked)]
+                return "/" * remote.startswith("/") + "/".join((*start, *names))
+        return path
 
 
 def pull_names(path: str) -> tuple[str, ...]:
@@ -67,6 +82,11 @@ def pull_names(path: str) -> tuple[str, ...]:
                 raise ValueError(f"'..' after a pattern in {path!r}")
             return tuple(names[place:])
     return (names[-1],)
+
+
+def answers(path: str, remote: str) -> bool:
+    """Whether a path that came is what was asked for by `remote`, lies in it, or leads to it."""
+    return _fits(into(path), pull_names(remote))
 
 
 def _fits(names: tuple[str, ...], asked: tuple[str, ...]) -> bool:

@@ -737,10 +737,14 @@ def test_pull_without_a_name(rig: Rig, path: str) -> None:
 
 def test_pull_what_is_no_file(rig: Rig, source: Path, tmp_path: Path) -> None:
     os.mkfifo(source / "fifo")
-    outcomes = rig.pull(str(source), "/dev/null", to=tmp_path / "got")
-    assert [(outcomes[name].status, outcomes[name].note) for name in ("source/fifo", "null")] == [
-        (FileStatus.SKIPPED, "is a FIFO"),
-        (FileStatus.SKIPPED, "is a character device"),
+    """Caught by the way it is left out; asked for by its name it is a failure."""
+    outcomes = rig.pull(str(source), "/dev/null", "/dev/z*ro", to=tmp_path / "got")
+    assert [
+        (outcomes[name].status, outcomes[name].note, outcomes[name].error) for name in ("source/fifo", "zero", "null")
+    ] == [
+        (FileStatus.SKIPPED, "is a FIFO", None),
+        (FileStatus.SKIPPED, "is a character device", None),
+        (FAILED, "", "is a character device"),
     ]
 
 

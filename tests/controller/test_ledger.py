@@ -50,6 +50,14 @@ def test_the_status_of_a_host(statuses: tuple[FileStatus, ...], expected: Status
     assert made.started is not None
 
 
+@pytest.mark.parametrize(
+    ("statuses", "said"), [((SKIPPED,), True), ((SKIPPED, SKIPPED), True), ((SKIPPED, UNCHANGED), False), ((), False)]
+)
+def test_all_was_skipped(statuses: tuple[FileStatus, ...], said: bool) -> None:
+    made = result(*(Outcome(f"/{number}", status, number) for number, status in enumerate(statuses)))
+    assert made.note == ("nothing was transferred: all that was asked for was skipped" if said else None)
+
+
 def test_the_digest_of_the_only_file() -> None:
     one = Outcome("/x", CHANGED, 0, 4, SHA)
     assert result(one).tally == Tally(bytes=7, changed=1, sha256=SHA)

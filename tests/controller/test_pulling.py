@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Callable, Iterator
@@ -34,10 +35,11 @@ class Lab:
         self.ledger = Ledger("web1", self.meter, keep=True)
         self._base = Folder.root().enter(str(folder).lstrip("/"))
         self.part: Pulling
+        self.remote = ["x"]
 
     def start(self, **options: Any) -> Lab:
         self.part = Pulling(
-            self._base, Asked(["x"]), ReceiverOptions(**options), self.sent.append, self.ledger, self.meter
+            self._base, Asked(self.remote), ReceiverOptions(**options), self.sent.append, self.ledger, self.meter
         )
         return self
 
@@ -99,6 +101,71 @@ def test_a_file_that_there_is_no_room_for(lab: Lab, disk: Callable[[int], None])
     result = lab.ledger.result()
     reason = "no room on the local disk: 1001 B needed, 1000 B may be used"
     assert (result.status, result.error) == (Status.FAILED, f"{lab.folder}/x: {reason}")
+
+
+def test_what_is_wrong_on_the_host_is_told_with_its_path_there(lab: Lab) -> None:
+    lab.remote = ["/var/log/x/*.log", "home/x"]
+    failed = Entry("a.log", Kind.FAILED, reason="no such file or directory")
+    skipped = Entry("b.log", Kind.SKIPPED, reason="is a FIFO")
+    lab.start().take(
+        f.Entries((failed, skipped, file(3, "x"), file(9, "c.log"), file(3, "d.log")), last=True),
+        f.Gone(2, "cannot read it: permission denied"),
+        f.Open(3, 0, 9),
+        f.Gone(3, "vanished"),
+        f.Open(4, 0, 3),
+        f.Data(b"abc"),
+        close_of(b"abc"),
+    )
+    assert [(one.path, one.error or one.note) for one in lab.ledger.result().files] == [
+        ("/var/log/x/a.log", "no such file or directory"),
+        ("/var/log/x/b.log", "is a FIFO"),
+        ("home/x", "cannot read it: permission denied"),
+        ("/var/log/x/c.log", "vanished"),
+        (f"{lab.folder}/d.log", ""),
+    ]
+    assert lab.part._theirs == {}
+
+
+def test_what_has_failed_here_is_told_with_its_path_here(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "pwrite", lambda *args: (_ for _ in ()).throw(OSError(errno.ENOSPC, "")))
+    lab.start().take(f.Entries((file(3),), last=True), f.Open(0, 0, 3), f.Data(b"a"), f.Gone(0, "vanished"))
+    error = "cannot write the new file: no space left on device"
+    assert [(one.path, one.error) for one in lab.ledger.result().files] == [(f"{lab.folder}/x", error)]
+
+
+@pytest.mark.parametrize(
+    ("remote", "exclude", "entries", "missing"),
+    [
+        (["/x"], (), [], "/x"),
+        (["/x", "/etc/y"], (), ["x"], "/etc/y"),
+        (["/x", "/v/*/y"], (), ["x", "x.d"], None),  # the way to it, where a directory could not be listed
+        (["/v/*.log", "/v/a*"], (), ["a.log"], None),
+        (["/x", "/etc/y"], ("y",), ["x"], None),
+        (["/x", "/etc/y"], ("/y/",), ["x"], None),
+    ],
+)
+def test_a_host_that_says_nothing_about_what_was_asked_for(
+    lab: Lab, remote: list[str], exclude: tuple[str, ...], entries: list[str], missing: str | None
+) -> None:
+    lab.remote = remote
+    lab.start(exclude=exclude, max_files=5)
+    folders = [Entry(path, kind) for path in entries for kind in (Kind.DIRECTORY, Kind.LEAVE)]
+    if missing is None:
+        lab.take(f.Entries(tuple(folders), last=True))
+        assert lab.part.done
+        return
+    lab.take(f.Entries(tuple(folders)))
+    with pytest.raises(RemoteProtocolError, match=rf"^nothing about '{missing}', which was asked for$"):
+        lab.take(f.Entries((), last=True))
+
+
+def test_after_the_limit_a_host_needs_say_nothing_more(lab: Lab) -> None:
+    lab.remote = ["/x", "/y"]
+    more = Entry("x/2", Kind.FAILED, reason="more than 2 files")
+    lab.start(max_files=2).take(
+        f.Entries((Entry("x", Kind.DIRECTORY), Entry("x/1", Kind.SYMLINK, target="y"), more), last=True)
+    )
+    assert [one.path for one in lab.ledger.result().files if one.error] == ["/x/2"]
 
 
 def test_a_file_that_has_grown_beyond_the_room(lab: Lab, disk: Callable[[int], None]) -> None:

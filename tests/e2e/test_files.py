@@ -422,7 +422,8 @@ def test_pull_what_is_not_there(lab: Any, web1: Callable[..., Any], there: Path,
     for path in ("nothing", "*.nothing"):
         result = web1("pull", there / path, tmp_path / "got", code=5)
         assert result["status"] == "failed"
-        assert result["error"].startswith(f"{tmp_path}/got/web1/{path}: ")
+        assert result["error"] == f"{there}/{path}: no such file or directory"
+        assert result["files"][0]["path"] == f"{there}/{path}"
     assert os.listdir(tmp_path / "got") == []
 
 

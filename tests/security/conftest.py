@@ -461,7 +461,11 @@ class Cutter:
         self.reset = False
 
     def __call__(self, sock: socket.socket) -> None:
-        with socket.create_connection(("127.0.0.1", self._agent_port), PATIENCE) as agent:
+        try:
+            upstream = socket.create_connection(("127.0.0.1", self._agent_port), PATIENCE)
+        except ConnectionRefusedError:  # a test has ended the agent, and the controller looks whether it is back
+            return
+        with upstream as agent:
             for end in (sock, agent):
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.tree.places import Asked, Named, into, pull_names
+from agent.tree.places import Asked, Named, answers, into, pull_names
 from agent.wire.errors import RemoteProtocolError
 
 
@@ -91,3 +91,33 @@ def test_not_asked_for(asked: list[str], path: str) -> None:
 def test_a_suffix() -> None:
     place = Asked(["/var/log"], ".web1")
     assert [place("log"), place("log/a")] == [("log.web1",), ("log.web1", "a")]
+
+
+@pytest.mark.parametrize(
+    ("remote", "path", "called"),
+    [
+        ("/etc/motd", "motd", "/etc/motd"),
+        ("etc//./motd/", "motd/x", "etc/motd/x"),
+        ("/var/log/*.log", "a.log", "/var/log/a.log"),
+        ("/home/*/.ssh/id_*", "alice/.ssh/id_rsa", "/home/alice/.ssh/id_rsa"),
+        ("*", "x", "x"),
+        ("../up/x", "x", "../up/x"),
+        ("/etc/motd", "else", "else"),
+    ],
+)
+def test_what_it_is_called_on_the_host(remote: str, path: str, called: str) -> None:
+    assert Asked([remote]).remote(path) == called
+
+
+def test_the_first_that_fits_has_the_name() -> None:
+    asked = Asked(["/a/x", "/b/*.log"], ".web1")
+    assert [asked.remote(path) for path in ("x", "x.log")] == ["/a/x", "/b/x.log"]
+
+
+def test_what_has_to_be_answered() -> None:
+    asked = Asked(["/etc/motd", "/var/*.log", "/a/*/tmp"])
+    assert asked.demanded(()) == ["/etc/motd", "/var/*.log", "/a/*/tmp"]
+    assert asked.demanded(["motd", "tmp/"]) == ["/var/*.log"]
+    assert answers("a/tmp/x", "/a/*/tmp")
+    assert answers("a", "/a/*/tmp")
+    assert not answers("a.log.gz", "/var/*.log")
