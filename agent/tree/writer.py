@@ -216,9 +216,9 @@ class Temporary:
         """Make the data last, and settle it. Raises FileError."""
         assert self.fd is not None
         try:
-            if self._attributes is not None:
+            if self._attributes is not None and self.offset >= _WRITE_OUT:
                 os.fdatasync(self.fd)  # which takes long, and until then the next transfer could go on from here
-                self.settle()
+            self.settle()
             os.fsync(self.fd)
         except OSError as error:
             raise FileError.from_os("sync the new file", error) from None

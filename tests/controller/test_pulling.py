@@ -159,6 +159,11 @@ def test_a_host_that_says_nothing_about_what_was_asked_for(
         lab.take(f.Entries((), last=True))
 
 
+def test_a_host_that_tells_of_something_else(lab: Lab) -> None:
+    with pytest.raises(RemoteProtocolError, match=r"^'y' was not asked for$"):
+        lab.start().take(f.Entries((file(3, "y"),), last=True))
+
+
 def test_after_the_limit_a_host_needs_say_nothing_more(lab: Lab) -> None:
     lab.remote = ["/x", "/y"]
     more = Entry("x/2", Kind.FAILED, reason="more than 2 files")

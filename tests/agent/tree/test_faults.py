@@ -130,6 +130,28 @@ def test_one_of_many_fails(push: Push, fail: Callable[..., None], source: Path, 
     assert len(list((base / "d").iterdir())) == 29
 
 
+@pytest.mark.parametrize("number", [2, 20])
+@pytest.mark.parametrize(("call", "action"), [("rename", "rename the new file"), ("fchmod", "set the mode")])
+def test_one_of_many_large_ones_fails(
+    push: Push, fail: Callable[..., None], source: Path, base: Path, number: int, call: str, action: str
+) -> None:
+    """The first ones are settled when all are synced; those behind them at once, for their descriptors are needed."""
+    (source / "d").mkdir()
+    for one in range(30):
+        (source / f"d/{one:02}").write_bytes(bytes(70_000 + one))
+
+    def is_it(first: int | str, *rest: object, **options: object) -> bool:
+        name = os.readlink(f"/proc/self/fd/{first}") if isinstance(first, int) else first
+        return f".{number:02}.fleet-" in name
+
+    fail(call, errno.EIO, is_it)
+    outcomes = push(source / "d", base=base)
+    assert {path: outcome.error for path, outcome in outcomes.items() if outcome.error} == {
+        f"d/{number:02}": f"cannot {action}: input/output error"
+    }
+    assert sorted(path.name for path in (base / "d").iterdir()) == [f"{one:02}" for one in range(30) if one != number]
+
+
 def test_many_are_synced_at_once(push: Push, monkeypatch: pytest.MonkeyPatch, source: Path, base: Path) -> None:
     calls: list[str] = []
     real = syncing._syncfs

@@ -11,6 +11,7 @@ from types import ModuleType
 
 import pytest
 
+from agent.tree import writer
 from agent.tree.errors import FileError
 from agent.tree.paths import Folder
 from agent.tree.writer import Attributes, Temporary, is_ours, part_name, take_part, temporary_name
@@ -256,3 +257,20 @@ def test_enough_space(folder: Folder) -> None:
         temporary.write(piece)
     assert temporary.offset == 33 << 20
     temporary.discard()
+
+
+@pytest.mark.parametrize("size", [SIZE - 1, SIZE])
+def test_what_takes_long_to_sync_can_be_continued_meanwhile(
+    folder: Folder, base: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(writer, "_WRITE_OUT", SIZE)
+    seen: list[tuple[str, list[str]]] = []
+    monkeypatch.setattr(os, "fdatasync", lambda fd: seen.append(("fdatasync", names(base))))
+    monkeypatch.setattr(os, "fsync", lambda fd: seen.append(("fsync", names(base))))
+    one = Temporary.create(folder, "f", "t", size=size)
+    one.write(bytes(size))
+    one.finish(Attributes())
+    one.sync()
+    long = [("fdatasync", [".f.fleet-part"])] if size == SIZE else []
+    assert seen == [*long, ("fsync", [".f.fleet-t"])]
+    one.discard()
