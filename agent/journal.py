@@ -5,7 +5,8 @@
 
 A record of the first kind is locked while its transfer lives, by a lock that the kernel takes back however that ends.
 So at its start the agent can tell what a dead one left, and removes that alone: names that hold the record's token,
-and remains of interrupted transfers that nobody has come back for in a day.
+and remains that the next transfer could go on from: those of a transfer that died with its agent at once, those of one
+that was cut off after a day in which nobody has come back for them.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ _UNDO = ".undo"
 _KEPT = 16  # pushes of one controller that can be rolled back
 _KEPT_EMPTY = 64  # those that replaced nothing: a push every hour must not drive out the last one that did
 _PART_LIVES = 24 * 3600.0  # seconds
+_CUT_OFF = "true\n"  # the last line of the record of a transfer that did not die
 _REMEMBERED = 256  # folders that need no second line
 _PART_END = part_name("")[1:]
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -83,10 +85,14 @@ class Record:
             self._known.add(path)
 
     def close(self, *, clean: bool) -> None:
-        """End it. After a clean end there is nothing to remember. Raises OSError."""
-        os.close(self._fd)
-        if clean:
-            os.unlink(self._token, dir_fd=self._folder)
+        """End it. After a clean end there is nothing to remember, else that it was cut off. Raises OSError."""
+        try:
+            if clean:
+                os.unlink(self._token, dir_fd=self._folder)
+            else:
+                os.write(self._fd, _CUT_OFF.encode("ascii"))
+        finally:
+            os.close(self._fd)
 
 
 class Journal:
@@ -143,8 +149,10 @@ class Journal:
                 return 0
             removed = 0
             parts_left = False
-            for line in file:
-                swept, left = _sweep_folder(line, name, now)
+            lines = file.readlines()
+            oldest = now - _PART_LIVES if lines[-1:] == [_CUT_OFF] else float("inf")
+            for line in lines:
+                swept, left = _sweep_folder(line, name, oldest)
                 removed += swept
                 parts_left = parts_left or left
             if not parts_left:
@@ -257,10 +265,13 @@ def open_and_sweep(directory: str, now: float) -> Journal | None:
     return journal
 
 
-def _sweep_folder(line: str, token: str, now: float) -> tuple[int, bool]:
-    """Remove what one transfer left in one directory: (how many files, whether there are remains to come back for)."""
+def _sweep_folder(line: str, token: str, oldest: float) -> tuple[int, bool]:
+    """Remove what one transfer left in one directory: (how many files, whether there are remains to come back for).
+    Those from before `oldest` go, on the wall clock in seconds."""
     try:
         path = json.loads(line)
+        if not isinstance(path, str):
+            return 0, False
         root = Folder.root()
         try:
             folder, rest = walk(root, f"{path}/", Links.NEVER)
@@ -276,7 +287,7 @@ def _sweep_folder(line: str, token: str, now: float) -> tuple[int, bool]:
                 info = folder.lstat(name)
                 if info is None or info.st_uid != os.geteuid() or not stat.S_ISREG(info.st_mode):
                     continue
-                if now - info.st_mtime < _PART_LIVES:
+                if info.st_mtime >= oldest or _is_under_way(folder, name):
                     left = True
                     continue
             elif not is_ours(name, token):
@@ -288,3 +299,20 @@ def _sweep_folder(line: str, token: str, now: float) -> tuple[int, bool]:
     finally:
         folder.release()
     return removed, left
+
+
+def _is_under_way(folder: Folder, name: str) -> bool:
+    """Whether a transfer writes there now, perhaps one of another agent."""
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder.fd)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # there are no locks on that file system
+        return False
+    finally:
+        os.close(fd)
+    return False

@@ -160,7 +160,8 @@ def plan_of(going: Going, work: Callable[[Target, Meter, Client], Result]) -> Pl
         try:
             with Client(target, going.key, going.token, connect_timeout=going.connect_timeout) as client:
                 result = work(target, meter, client)
-            return result if result.note != transfer.GOES_ON else _told_if_refused(result, target, going)
+            went_on = result.note is not None and result.note.startswith(transfer.GOES_ON)
+            return _told_if_refused(result, target, going) if went_on else result
         except HostError as error:
             elapsed = 0.0 if isinstance(error, CancelledError) else time.monotonic() - began
             return Result(target.name, error.status, elapsed=elapsed, error=error.reason, tally=Tally())

@@ -166,6 +166,8 @@ def converse(client: Client, request: m.Message, part: Part, ledger: Ledger, tim
     except (OSError, LinkError, ConnectionEndedError) as error:
         reason = _CLOSED if isinstance(error, ConnectionEndedError) else reason_of(error)
         note = None if isinstance(request, f.Rollback) else GOES_ON
+        if isinstance(request, f.Push):  # what a killed agent has written is removed at its next start
+            note = f"{GOES_ON}, unless the agent was killed"
         return ledger.failure(Status.BROKEN, f"the connection was lost: {reason}", note=note)
     except ProtocolError as error:
         return ledger.failure(Status.BROKEN, f"the agent broke the protocol: {error}")

@@ -57,12 +57,15 @@ def place(tmp_path: Path) -> Path:
     return path
 
 
-def dead(journal: Journal, *places: Path | str) -> None:
-    """Leave the record of a transfer whose agent was killed."""
+def dead(journal: Journal, *places: Path | str, killed: bool = False) -> None:
+    """Leave the record of a transfer that was cut off, or whose agent was killed."""
     record = journal.begin(TOKEN)
     for place in places:
         record.note(str(place))
-    record.close(clean=False)
+    if killed:
+        os.close(record._fd)
+    else:
+        record.close(clean=False)
 
 
 def names(path: Path) -> set[str]:
@@ -89,6 +92,46 @@ def test_a_living_transfer_is_left_alone(journal: Journal, place: Path, tmp_path
     other.close()
     record.close(clean=True)
     assert records(tmp_path) == set()
+
+
+def test_remains_of_a_transfer_that_died_with_its_agent_go_at_once(
+    journal: Journal, place: Path, tmp_path: Path
+) -> None:
+    part, under_way = place / ".x.fleet-part", place / ".y.fleet-part"
+    part.touch()
+    under_way.touch()
+    dead(journal, place, killed=True)
+    with under_way.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # by another agent, say
+        assert journal.sweep(0.0) == 3
+        assert (part.exists(), under_way.exists()) == (False, True)
+        assert records(tmp_path) == {TOKEN}
+    assert journal.sweep(0.0) == 1
+    assert not under_way.exists()
+    assert records(tmp_path) == set()
+
+
+def test_remains_that_cannot_be_asked_for_a_lock_go(
+    journal: Journal, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place / ".x.fleet-part").touch()
+    (place / ".y.fleet-part").touch()
+    dead(journal, place, killed=True)
+    lock, opened = fcntl.flock, os.open
+
+    def no_lock(fd: int, how: int) -> None:
+        if os.readlink(f"/proc/self/fd/{fd}").endswith("-part"):
+            raise OSError(errno.ENOLCK, "No locks available")
+        lock(fd, how)
+
+    def no_open(path: str, *arguments: int, **options: int) -> int:
+        if path == ".y.fleet-part":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(fcntl, "flock", no_lock)
+    monkeypatch.setattr(os, "open", no_open)
+    assert journal.sweep(0.0) == 4
 
 
 def test_remains_are_kept_for_a_day(journal: Journal, place: Path, tmp_path: Path) -> None:
