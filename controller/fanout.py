@@ -37,6 +37,8 @@ _STANDSTILL = 0.1
 
 @record
 class _Crash:
+    """An exception out of the work, to be raised by who waits for the result."""
+
     error: BaseException
 
 

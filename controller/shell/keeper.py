@@ -32,6 +32,8 @@ class Kept(Protocol):
 
 @dataclass(slots=True)
 class _Place:
+    """A connection that is kept, and when it is to be looked at."""
+
     one: Kept
     due: float = 0.0  # on the monotonic clock
 

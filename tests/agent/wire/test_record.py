@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import pickle
+import pkgutil
 from dataclasses import FrozenInstanceError, dataclass, field, fields, is_dataclass, replace
 
 import pytest
@@ -115,3 +117,23 @@ def test_a_method_of_its_own_stays() -> None:
 
     assert repr(Odd(1)) == "odd"
     assert Odd(1) == 5
+
+
+def test_every_dataclass_of_ours_says_what_it_is() -> None:
+    """One without a docstring costs 2 ms of each start: dataclasses makes one up, with `inspect.signature`."""
+    packages = [importlib.import_module(name) for name in ("agent", "controller", "inventory")]
+    names = [
+        module.name
+        for package in packages
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+        if not module.name.endswith("__main__")
+    ]
+    made_up = [
+        f"{name}.{member.__qualname__}"
+        for name in names
+        for member in vars(importlib.import_module(name)).values()
+        if isinstance(member, type)
+        and is_dataclass(member)
+        and (member.__doc__ or "").startswith(f"{member.__name__}(")
+    ]
+    assert made_up == []
