@@ -178,11 +178,13 @@ def converse(client: Client, request: m.Message, part: Part, ledger: Ledger, tim
 def _converse(client: Client, request: m.Message, part: Part, timeout: float | None) -> None:
     deadline = None if timeout is None else time.monotonic() + timeout
     link = client.link
-    link.send(request)
+    link.queue(request)  # what comes first of the transfer goes with it
     while True:
-        # One piece at a time, and only when the last one has gone: the peer's pace is ours, and between two pieces its
-        # word, the clock and the cancel token are looked at.
+        # A piece at a time, or two small ones, and only when the last one has gone: the peer's pace is ours, and in
+        # between its word, the clock and the cancel token are looked at.
         busy = not link.backlog and part.step()
+        if busy and not link.backlog:
+            busy = part.step()
         link.flush()
         if part.done:  # the last word was ours
             return

@@ -489,8 +489,12 @@ class Writer:
     def __init__(self, left: threading.Event, send: Callable[[m.Message], None]) -> None:
         self._left = left
         self._send = send
+        self._before = 2  # pieces before which the request may not have been sent
 
     def step(self) -> bool:
+        if self._before:
+            self._before -= 1
+            return True
         assert self._left.wait(PATIENCE)
         self._send(f.Entries())
         return True
