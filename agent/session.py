@@ -44,6 +44,7 @@ __all__ = ["Login", "LoginError", "LoginTimeoutError", "Services", "Session"]
 
 WOULD_BLOCK = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _TRANSFER_TURN = 0.05  # seconds until the socket is looked at again
+_HOLD_BACK = 0.002  # seconds for which small messages wait for others, to share a TLS record
 _LONGEST_PATH = 4095  # PATH_MAX without its NUL (limits.h(0p))
 
 
@@ -409,9 +410,14 @@ class Session:
 
     def _advance(self, transfer: Transfer) -> None:
         """Let a transfer work while the controller takes what it says, and no longer than it may be kept waiting."""
-        until = self._services.clock() + _TRANSFER_TURN
-        while not self._link.backlog and transfer.step() and self._services.clock() < until:
-            self._link.flush()
+        began = flushed = self._services.clock()
+        while not self._link.backlog and transfer.step():
+            now = self._services.clock()
+            if now - began >= _TRANSFER_TURN:
+                break
+            if now - flushed >= _HOLD_BACK:
+                self._link.flush()
+                flushed = now
         self._link.flush()
         self._end_transfer_when_done()
 

@@ -29,6 +29,8 @@ _BULK = 8 * 1024  # bytes in one read
 _READS_AT_ONCE = 16
 # A payload from this size on, in bytes, is not copied to join what waits: that costs more than a record of its own.
 _WORTH_NO_COPY = 16 * 1024
+# Bytes of small messages that may be held back to be joined; from there on they are a backlog, as larger ones are.
+_MOST_HELD = 64 * 1024
 # Messages that may wait to be sent. Who produces data waits when there is one; what is left are the answers to a peer
 # that asks and asks and reads none of them, and those would fill our memory within the time of STUCK_AFTER.
 _MAX_WAITING = 1024
@@ -101,6 +103,7 @@ class Link:
         self._wall = wall
         self.bulk = False  # whether what was read last was large: more of the kind is to be expected
         self._held: list[bytes] = []
+        self._held_bytes = 0
         self._outgoing: deque[memoryview] = deque()
         self._heard = self._moved = clock()  # when a byte last came; when one of ours last left, or none waited
         self._pinged: float | None = None  # when the ping went out that nothing has answered
@@ -120,6 +123,9 @@ class Link:
         header, payload = self.connection.send_parts(message)
         if len(payload) < _WORTH_NO_COPY:
             self._held.append(header + payload)
+            self._held_bytes += len(header) + len(payload)
+            if self._held_bytes >= _MOST_HELD:
+                self._release_held()
         else:
             self._held.append(header)
             self._release_held()
@@ -151,6 +157,7 @@ class Link:
                 self._moved = self._clock()
             self._outgoing.append(memoryview(b"".join(self._held)))
             self._held.clear()
+            self._held_bytes = 0
 
     def read(self) -> Iterator[m.Message | Closed]:
         """Yield the messages that have come; pings are answered here and not shown. Use each before the next one.

@@ -345,3 +345,16 @@ def test_whether_large_data_comes_is_known_by_what_was_read_last(busy: Rig) -> N
         busy.come(m.Stdin(b"x" * size))
         assert [len(message.data) for message in busy.link.read()] == [size]
         assert busy.link.bulk is bulk
+
+
+def test_many_small_messages_that_are_held_back_become_a_backlog(busy: Rig) -> None:
+    """Whoever queues without an end is told to stop, as with large ones; and nothing is lost or out of order."""
+    count = 0
+    while not busy.link.backlog:
+        busy.link.queue(m.Stdout(b"%5d" % count * 200))
+        count += 1
+    assert 60 <= count <= 70, "a little more than 64 KiB"
+    assert busy.socket.sent == []
+    busy.link.flush()
+    assert not busy.link.backlog
+    assert [int(message.data[:5]) for message in busy.went()] == list(range(count))
