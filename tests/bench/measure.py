@@ -94,7 +94,7 @@ def _wait(process: subprocess.Popen[bytes], limit: float) -> tuple[int, resource
 
 
 def take_turns(
-    tools: Mapping[str, Tool], rounds: int, environment: Mapping[str, str], *, settle: float = 0.1
+    tools: Mapping[str, Tool], rounds: int, environment: Mapping[str, str], *, settle: float = 0.3
 ) -> dict[str, list[Sample]]:
     """Run each tool `rounds` times. `settle` is the pause after each run, for the servers' last work, in seconds."""
     samples: dict[str, list[Sample]] = {name: [] for name in tools}
