@@ -129,6 +129,42 @@ def plain(screen: str) -> str:
     return screen
 
 
+def test_files(new_lab) -> None:
+    """As on three hosts with homes of their own, one of which has another file than the others."""
+    folder = new_lab.folder
+    assert new_lab.fleet("init", "--name", "ops").code == 0
+    assert new_lab.fleet("enroll", "web[1-3]", "-o", "enrolments").code == 0
+    hosts = ["[web]"]
+    for name in ("web1", "web2", "web3"):
+        (folder / f"home/{name}/conf").mkdir(parents=True)
+        (folder / f"home/{name}/conf/app.conf").write_text(f"workers = {16 if name == 'web3' else 4}\n")
+        settings = f'[controllers.ops]\nhome = "{folder}/home/{name}"\n'
+        agent = new_lab.agent(folder / f"enrolments/{name}.enrol", folder / name, settings)
+        hosts.append(f"{name} fleet_host=127.0.0.1 fleet_port={agent.port}")
+    new_lab.inventory.write_text("\n".join(hosts) + "\n")
+    (folder / "app.conf").write_text("workers = 8\n")
+
+    def run(command: str) -> str:
+        done = shell(command, folder, FLEET_INVENTORY=str(new_lab.inventory), FLEET_KEY=str(new_lab.key))
+        assert (done.returncode, done.stderr.splitlines()[0][:23]) == (0, "3 changed of 3 hosts in"), done.stderr
+        return done.stdout
+
+    def there() -> list[str]:
+        return [(folder / f"home/web{number}/conf/app.conf").read_text() for number in (1, 2, 3)]
+
+    before = there()
+    check, push, rollback, pull = commands(block_with("fleet rollback"))
+    shown = run(check)
+    assert shown.count("-workers = 4\n+workers = 8\n") == 2 and shown.count("-workers = 16\n+workers = 8\n") == 1
+    assert there() == before
+    run(push)
+    assert there() == ["workers = 8\n"] * 3
+    run(rollback)
+    assert there() == before
+    run(pull)
+    assert [(folder / f"fetched/web{number}/app.conf").read_text() for number in (1, 2, 3)] == before
+
+
 @pytest.fixture
 def wire(tmp_path: Path) -> Path:
     """Stand-ins for what the quick start needs of the world: scp to a host, a shell on it, and the agent's place there.
