@@ -131,6 +131,8 @@ def _init(arguments: argparse.Namespace) -> int:
     print(
         f"{done} controller {record.controller} (this host is {record.host}, epoch {record.epoch}) in {arguments.dir}"
     )
+    if added.replaced:
+        print("an agent that runs already takes it in on SIGHUP (systemctl reload fleet-agent)", file=sys.stderr)
     if record.pool is not None:
         print(f"pool {record.pool}: every host of it holds these same keys and could pose as any other")
     return 0

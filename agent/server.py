@@ -17,6 +17,7 @@ import resource
 import select
 import socket
 import ssl
+import sys
 import threading
 import time
 from typing import Any
@@ -42,6 +43,7 @@ from agent.wire.record import record
 __all__ = ["serve"]
 
 _BACKLOG = 1024
+_OLDEST_SAFE = (3, 11, 5)  # of Python; the package says so to pip, and the archive to nobody
 _STOP_LIMIT = 8.0  # seconds: a killed tree is dead within 5 s
 _LOOK_EVERY = 60.0  # seconds between two looks at what there is to report, at least
 _REST_AFTER = 10.0  # seconds without a new connection
@@ -80,6 +82,10 @@ def serve(directory: str, settings: Config, runner: Runner) -> int:
         server = _Server(directory, standing, runner, listener, signals)
         host, port = listener.getsockname()[:2]
         log.info("listening on %s", Listen(host, port))
+        if sys.version_info < _OLDEST_SAFE:
+            log.warning(
+                "this Python is older than %s, and lets TLS be bypassed (CVE-2023-40217)", _dotted(_OLDEST_SAFE)
+            )
         if not standing.keyring.records:
             log.warning("no controller is enrolled: nobody can log in")
         _notify("READY=1")
@@ -410,6 +416,10 @@ def _listen(listen: Listen) -> socket.socket:
         )
         raise AgentError(f"cannot listen on {listen}", os.strerror(error.errno or 0).lower(), hint) from None
     return listener
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
 
 
 def _open_spare() -> int | None:

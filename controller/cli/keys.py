@@ -34,7 +34,7 @@ def init(name: NameOption = None, key: o.KeyOption = None) -> None:
 
     path = key or load_settings(os.environ).key or keyfile.default_path(os.environ)
     with fleet_errors():
-        made = keyfile.create(path, name or keyfile.default_name(_login_name()))
+        made = keyfile.create(path, keyfile.default_name(_login_name()) if name is None else name)
     o.say(f"made {path}: the key of controller {made.name}")
     print("next: fleet enroll HOST -o enrolments", file=sys.stderr)
 

@@ -204,6 +204,12 @@ def test_nobody_is_enrolled(live: Live) -> None:
     assert live.lines[1] == "no controller is enrolled: nobody can log in"
 
 
+def test_a_python_that_is_not_safe_is_named(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_OLDEST_SAFE", (99, 1))
+    live.serve(lambda live: None)
+    assert live.lines[1] == "this Python is older than 99.1, and lets TLS be bypassed (CVE-2023-40217)"
+
+
 def test_two_agents_on_one_port(live: Live) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
