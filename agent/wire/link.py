@@ -24,7 +24,7 @@ __all__ = ["AnswersUnreadError", "Link", "LinkError", "PeerSilentError", "Socket
 
 # One TLS record: SSL_read never returns more, so a larger buffer would only cost memory in every idle connection.
 _READ_SIZE = 16 * 1024
-_BULK = 8 * 1024  # bytes in one read
+_BULK = 16 * 1024  # bytes in one `read`
 # Reads in one go before the owner gets to look at its other descriptors.
 _READS_AT_ONCE = 16
 # A payload from this size on, in bytes, is not copied to join what waits: that costs more than a record of its own.
@@ -101,7 +101,7 @@ class Link:
         self._would_block = would_block
         self._clock = clock
         self._wall = wall
-        self.bulk = False  # whether what was read last was large: more of the kind is to be expected
+        self._came = 0  # bytes in the last `read`
         self._held: list[bytes] = []
         self._held_bytes = 0
         self._outgoing: deque[memoryview] = deque()
@@ -112,6 +112,11 @@ class Link:
     def backlog(self) -> bool:
         """Whether bytes wait to be sent. Who produces data stops while they do: that is the back-pressure."""
         return bool(self._outgoing)
+
+    @property
+    def bulk(self) -> bool:
+        """Whether much came in the last `read`: more of the kind is to be expected."""
+        return self._came >= _BULK
 
     def queue(self, message: m.Message) -> None:
         """Hold a message until the next `send` or `flush`: small ones that follow each other share a TLS record.
@@ -164,6 +169,7 @@ class Link:
 
         Raises RemoteProtocolError, AnswersUnreadError, and what the socket raises.
         """
+        self._came = 0
         over = yield from self.events()
         fault = None
         for _ in range(_READS_AT_ONCE):
@@ -192,7 +198,7 @@ class Link:
         if room is None or self._receive_into is None:
             data = self._socket.recv(_READ_SIZE)
             self.connection.receive(data)
-            self.bulk = len(data) >= _BULK
+            self._came += len(data)
             return bool(data)
         filled = 0
         try:
@@ -202,8 +208,10 @@ class Link:
         except self._would_block:
             if not filled:
                 raise
+            self._came += filled
             self.connection.received(filled)
             return True
+        self._came += filled
         self.connection.received(filled)
         if filled < len(room):
             self.connection.receive(b"")

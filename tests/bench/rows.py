@@ -196,7 +196,8 @@ def agent_memory(bench: Bench) -> list[Figure]:
     with bench.rig.another_agent() as fresh:
         time.sleep(1.0)
         figures.append(_idle("agent idle RSS, fresh", fresh.pid, most=20))
-    take_turns({"fleet": Tool(bench.rig.fleet_run(64, "true"))}, 1, bench.rig.environment, settle=1.0)
+    # It gives memory back when nothing has happened for ten seconds.
+    take_turns({"fleet": Tool(bench.rig.fleet_run(64, "true"))}, 1, bench.rig.environment, settle=15.0)
     figures.append(_idle("agent idle RSS, after all that was run before", bench.rig.agent.pid))
     return figures
 
