@@ -84,7 +84,7 @@ class Files:
             raise TransferError("denied", f"controller {controller} may not run commands here, and so not validate")
         check_name(f"x{push.backup or ''}")  # a backup's name is no worse than others
         options = ReceiverOptions.of_push(push, owner=_owner(push.owner), group=_group(push.group))
-        to = open_destination(push, home=_home(rules), roots=_roots(rules.push))
+        to = open_destination(push, home=_home(rules, push.destination), roots=_roots(rules.push))
         token = os.urandom(8).hex()
         try:
             hooks = _AgentHooks(self, push, controller, token)
@@ -100,7 +100,7 @@ class Files:
         sources: list[Source] = []
         try:
             for path in pull.paths:
-                sources.append(find_matches(path, home=_home(rules), links=Links.OWNED, roots=roots))
+                sources.append(find_matches(path, home=_home(rules, path), links=Links.OWNED, roots=roots))
         except (PermissionError, ValueError) as error:
             _release([source.folder for source in sources])
             if isinstance(error, PermissionError):
@@ -251,7 +251,10 @@ def _kind_of(request: Request) -> str:
     return f"check of a {kind}" if isinstance(request, f.Push) and request.check else kind
 
 
-def _home(rules: Controller) -> str:
+def _home(rules: Controller, path: str) -> str:
+    """Return where `path` starts if it is relative. If not, nobody has to look an account up, which may take long."""
+    if path.startswith("/"):
+        return "/"
     return rules.home if rules.home is not None else account().directory
 
 

@@ -21,7 +21,8 @@ from typing import Any
 import pytest
 
 from agent.config import Controller, Permission
-from agent.files import Files, Transfer
+from agent.environment import Account
+from agent.files import Files, Transfer, _home
 from agent.journal import Journal
 from agent.log import log
 from agent.runner import Runner
@@ -1420,3 +1421,17 @@ def test_a_transfer_that_is_closed_before_it_began(rig: Rig, source: Path, there
 
 def hash_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+def test_an_absolute_path_needs_no_account(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To look one up may take long, where a directory service has to be asked."""
+    asked: list[str | None] = []
+
+    def note(name: str | None = None) -> Account:
+        asked.append(name)
+        return Account("ops", "/tmp", "/bin/sh")
+
+    monkeypatch.setattr("agent.files.account", note)
+    assert (_home(Controller(), "/etc/x"), asked) == ("/", [])
+    assert (_home(Controller(), "x"), asked) == ("/tmp", [None])
+    assert _home(Controller(home="/srv"), "x") == "/srv"
