@@ -172,9 +172,9 @@ def test_job_control_and_the_end_of_input(on_screen):
     screen.type(b"\x1a")
     screen.until(b"Stopped.*\n")
     screen.type(b"echo done\r")
-    screen.until(rb"\ndone\r\n")
+    screen.until(rb"\ndone\r\n\$ ")  # with the prompt: what is typed before it may be lost
     screen.type(b"\x04")
-    screen.until(rb"stopped jobs")
+    screen.until(rb"stopped jobs[^$]*\$ ")
     screen.type(b"\x04")
     assert screen.end().code == 0
 
