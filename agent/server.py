@@ -102,14 +102,13 @@ def serve(directory: str, settings: Config, runner: Runner) -> int:
 class _Arrival:
     """An accepted connection, and its session once it has one."""
 
-    __slots__ = ("accepted", "session", "sock", "source", "waited", "where")
+    __slots__ = ("accepted", "session", "sock", "source", "where")
 
     def __init__(self, sock: socket.socket, address: tuple[Any, ...], accepted: float) -> None:
         self.sock = sock
         self.source = str(address[0])
         self.where = f"[{address[0]}]:{address[1]}" if ":" in self.source else f"{address[0]}:{address[1]}"
         self.accepted = accepted
-        self.waited = False
         self.session: Session | None = None
 
 
@@ -274,7 +273,6 @@ class _Server:
         """Do what the admission says. Called with the lock held."""
         turn = self._admission.poll()
         for arrival in turn.start:
-            arrival.waited = True
             self._start(arrival)
         for arrival in turn.close:
             self._refused.add(arrival.source)
@@ -314,7 +312,7 @@ class _Server:
         outcome = Outcome.CRASH
         session = None
         try:
-            if arrival.waited and _has_hung_up(arrival.sock):
+            if _has_hung_up(arrival.sock):
                 outcome = Outcome.ABANDONED
                 return
             try:
@@ -350,7 +348,8 @@ class _Server:
 
 
 def _has_hung_up(sock: socket.socket) -> bool:
-    """Whether the peer left while it waited for a place: a fan-out that was interrupted, and nobody's offence."""
+    """Whether the peer left before it was served: a fan-out that was interrupted, or somebody who looks whether a port
+    is open. That is nobody's offence."""
     try:
         return not sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
     except BlockingIOError:

@@ -9,6 +9,7 @@ import contextlib
 import errno
 import os
 import resource
+import select
 import signal
 import socket
 import ssl
@@ -23,6 +24,7 @@ import pytest
 
 from agent import config, server, store
 from agent import log as log_module
+from agent.admission import Admission, Outcome
 from agent.config import Config, Listen
 from agent.errors import AgentError
 from agent.runner import Runner
@@ -664,3 +666,30 @@ def test_memory_is_given_back_when_everybody_has_gone(monkeypatch: pytest.Monkey
     idle._rest()
     idle._rest()
     assert given == [1]
+
+
+def test_who_only_looks_whether_somebody_listens_is_not_punished(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A monitor connects and leaves, again and again. It was gone before its thread looked."""
+    ends: list[Outcome] = []
+    leave = Admission.leave
+
+    def note(self: Admission[Any], item: Any, outcome: Outcome) -> None:
+        ends.append(outcome)
+        leave(self, item, outcome)
+
+    serve_session = server._Server._serve_session
+
+    def serve_late(self: server._Server, arrival: Any) -> None:
+        assert select.select([arrival.sock], [], [], 20)[0]  # until it has left
+        serve_session(self, arrival)
+
+    monkeypatch.setattr(Admission, "leave", note)
+    monkeypatch.setattr(server._Server, "_serve_session", serve_late)
+
+    def script(live: Live) -> None:
+        for _ in range(3):
+            live.connect().close()
+        live.works()
+
+    live.serve(script)
+    assert ends[:3] == [Outcome.ABANDONED] * 3
