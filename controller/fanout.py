@@ -33,6 +33,7 @@ _GLANCE = 0.01
 _BUSY = 0.4
 _SMOOTHING = 0.5
 _STANDSTILL = 0.1
+_HEARTBEAT = 0.25  # seconds between two looks when there is nothing to decide
 
 
 @record
@@ -112,9 +113,10 @@ class Pace:
         self._share: float | None = None  # of one processor, in the last looks
 
     @property
-    def patience(self) -> float | None:
-        """The seconds after which to ask again, without a result; None for ever."""
-        return _GLANCE if self.threads < self._width else None
+    def patience(self) -> float:
+        """The seconds after which to ask again, without a result."""
+        # Never for ever: a signal that comes just before the wait has its handler run only when that is over.
+        return _GLANCE if self.threads < self._width else _HEARTBEAT
 
     def more(self, *, finished: bool) -> int:
         """Return how many threads to start now; `finished` says that there was a result since the last question."""
@@ -170,7 +172,7 @@ class _Pool(Generic[_Target, _Result]):
         finally:
             threading.stack_size(before)
 
-    def next_result(self, patience: float | None) -> _Result | _Crash | None:
+    def next_result(self, patience: float) -> _Result | _Crash | None:
         """Return the next result; None when there is none within so many seconds."""
         try:
             return self._results.get(timeout=patience)

@@ -170,9 +170,9 @@ def test_job_control_and_the_end_of_input(on_screen):
     screen.type(b"sh -c 'echo up; exec sleep 1000'\r")
     screen.until(b"\nup\r\n")
     screen.type(b"\x1a")
-    screen.until(b"Stopped.*\n")
+    screen.until(rb"Stopped.*\n\$ ")
     screen.type(b"echo done\r")
-    screen.until(rb"\ndone\r\n\$ ")  # with the prompt: what is typed before it may be lost
+    screen.until(rb"\ndone\r\n\$ ")
     screen.type(b"\x04")
     screen.until(rb"stopped jobs[^$]*\$ ")
     screen.type(b"\x04")

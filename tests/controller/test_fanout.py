@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import queue
 import resource
+import select
 import threading
 
 import pytest
@@ -226,13 +228,13 @@ class Machine:
 def test_a_few_threads_at_first(width, first):
     machine = Machine(width)
     assert machine.pace.threads == first
-    assert (machine.pace.patience is None) == (first == width), "nobody has to look when all are there"
+    assert machine.pace.patience == (0.25 if first == width else 0.01), "there is no hurry when all are there"
 
 
 def test_hosts_that_are_waited_for_get_all_threads_soon():
     machine = Machine(64)
     assert [machine.after(0.01, share=0.2) for _ in range(4)] == [8, 16, 32, 0]
-    assert (machine.pace.threads, machine.pace.patience) == (64, None)
+    assert (machine.pace.threads, machine.pace.patience) == (64, 0.25)
 
 
 def test_the_width_is_kept():
@@ -280,3 +282,25 @@ def test_threads_that_are_not_to_be_had_later_are_done_without(monkeypatch):
 
     monkeypatch.setattr(threading.Thread, "start", few)
     assert sorted(run(range(30), lambda number: (gate.wait(PATIENCE), number)[1], width=30)) == [*range(30)]
+
+
+def test_a_signal_that_comes_as_the_wait_begins_is_heard(monkeypatch):
+    """Python runs its handlers between two instructions: one that comes after the last of them is not, until the wait
+    is over. Here that is a handler that somebody else has to wake."""
+    token, asked = CancelToken(), []
+
+    class Deaf(queue.SimpleQueue):
+        def get(self, block=True, timeout=None):
+            asked.append(timeout)
+            if len(asked) == 2:
+                token.set()  # what the handler does, at the first chance that it has
+            return super().get(block, timeout)
+
+    monkeypatch.setattr(queue, "SimpleQueue", Deaf)
+
+    def work(number):
+        assert select.select([token], [], [], PATIENCE)[0]
+        return number
+
+    assert list(run([1], work, width=1, cancel=token)) == [1]
+    assert asked[0] == 0.25
