@@ -78,9 +78,11 @@ class Keeper:
 
     def _run(self) -> None:
         ready: set[int] = set()
-        while not self._over:
+        while True:
             if self._bell in ready:
                 os.read(self._bell, 65536)
+            if self._over:  # after the read, which may have taken the very ring that says so
+                return
             ready = self._poll(self._serve(ready))
 
     def _serve(self, ready: set[int]) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import threading
 
 import pytest
 
@@ -108,3 +109,26 @@ def test_it_may_be_called_more_often_than_it_listens():
         keeper._wake()
     with keeper:
         pass
+
+
+def test_an_end_that_comes_with_the_last_ring_is_heard(line, monkeypatch):
+    """The ring that says so is read together with the one before it, and there is no other for a long time."""
+    read = os.read
+    reading, ended = threading.Event(), threading.Event()
+
+    def read_late(fd, size):
+        if fd == keeper._bell and threading.current_thread() is keeper._thread:
+            reading.set()
+            assert ended.wait(PATIENCE)
+        return read(fd, size)
+
+    monkeypatch.setattr("controller.shell.keeper.os.read", read_late)
+    keeper = Keeper()
+    with keeper:
+        keeper.give(line("web1"))
+        assert reading.wait(PATIENCE)
+        keeper._over = True  # what the end does, in that very moment
+        keeper._wake()
+        ended.set()
+        keeper._thread.join(PATIENCE)
+        assert not keeper._thread.is_alive()
