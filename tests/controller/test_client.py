@@ -155,13 +155,20 @@ def test_a_ping_of_the_agent_is_answered(run):
     assert run(script).status is Status.OK
 
 
-def test_a_request_larger_than_the_sockets_take_at_once(run):
+def test_a_request_larger_than_the_sockets_take_at_once(run, monkeypatch):
+    dial = module.dial
+
+    def dial_narrowly(*arguments):
+        sock = dial(*arguments)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
+        return sock
+
     def script(talk):
         talk.login()
-        talk.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         assert len(talk.receive().environment["A"]) == 900_000
         talk.exit(code=0)
 
+    monkeypatch.setattr(module, "dial", dial_narrowly)
     assert run(script, environment={"A": "x" * 900_000}).status is Status.OK
 
 
