@@ -31,7 +31,7 @@ def split(
     for pattern in patterns:
         if not _means_hosts(pattern, known):
             files.append(pattern)
-        elif sources is not None and any(_matching(pattern, sources)):
+        elif _means_files(pattern, sources or ()):
             raise FleetError("--exclude", f"{pattern!r} means files of SRC, and hosts as well", "-x is for hosts alone")
         else:
             hosts.append(pattern)
@@ -50,17 +50,17 @@ def _means_hosts(pattern: str, known: Inventory) -> bool:
         return False
 
 
-def _matching(pattern: str, sources: Sequence[str]) -> Iterator[str]:
-    """Yield what the pattern, as one of files, leaves out of the sources."""
+def _means_files(pattern: str, sources: Sequence[str]) -> bool:
+    """Whether the pattern, which has no slash and so is about single names, leaves out anything of the sources."""
     from agent.tree.patterns import Patterns
 
     patterns = Patterns([pattern])
-    for source in sources:
-        top = os.path.basename(os.path.normpath(source))
-        if patterns.match(top, folder=os.path.isdir(source)):
-            yield source
-        for folder, folders, files in os.walk(source):
-            for names, is_folder in ((folders, True), (files, False)):
-                for name in names:
-                    if patterns.match(os.path.relpath(os.path.join(folder, name), source), folder=is_folder):
-                        yield os.path.join(folder, name)
+    return any(patterns.match(name, folder=folder) for source in sources for name, folder in _names(source))
+
+
+def _names(source: str) -> Iterator[tuple[str, bool]]:
+    """Yield the name of a source and all names in it, and whether each is that of a directory."""
+    yield os.path.basename(os.path.normpath(source)), os.path.isdir(source)
+    for _, folders, files in os.walk(source):
+        yield from ((name, True) for name in folders)
+        yield from ((name, False) for name in files)

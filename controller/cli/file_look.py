@@ -114,7 +114,7 @@ def carry_out(
                 sink.end(result)
         watch.check()
         code = interrupts.exit_code or going.exit_code
-        info = RunInfo(going.id, going.command, going.started, going.elapsed, code, len(going.results))
+        info = RunInfo.of(going, code)
         try:
             sink.finish(info, going.results)
         except OutputError as error:

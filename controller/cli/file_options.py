@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from controller.cli.declare import Argument, Option
 from controller.errors import FleetError
 from controller.settings import number, read_size
-
-if TYPE_CHECKING:
-    pass
 
 _WHAT = "What is done"
 _SHOW = "How results look"

@@ -82,8 +82,7 @@ def ping(
             pass
     code = interrupts.exit_code or going.exit_code
     if json:
-        info = RunInfo(going.id, going.command, going.started, going.elapsed, code, len(going.results))
-        write_ping_json(out, info, going.results)
+        write_ping_json(out, RunInfo.of(going, code), going.results)
     else:
         write_ping(out, going.results, tablefmt=tablefmt)
         err.line(summary(going.results, going.elapsed, err.colour))

@@ -15,7 +15,7 @@ from controller.cli.declare import Argument, Command, Option
 from controller.cli.look import Look
 from controller.errors import FleetError, InputError
 from controller.results import EXIT_CUT_OFF
-from controller.settings import DEFAULT_MAX_OUTPUT, load_settings, read_seconds, read_size
+from controller.settings import DEFAULT_MAX_OUTPUT, Settings, load_settings, read_seconds, read_size
 
 if TYPE_CHECKING:
     from controller.api import Fleet
@@ -144,10 +144,7 @@ def run(
         inventory, limit, hosts, exclude, fanout, connect_timeout, port, key, registry, cache_ttl, refresh_cache
     )
     if not command and script is None:
-        if not list_hosts:
-            raise FleetError("usage", "missing argument 'COMMAND...'", "fleet run --help")
-        o.list_hosts(targets.select(targets.load(settings)))
-        return 0
+        return _run_nothing(targets, settings, list_hosts=list_hosts)
     look = Look(
         tablefmt=format_,
         tty=tty,
@@ -190,6 +187,14 @@ def run(
         _show_commands(request, targets.select(known))
     else:
         return _reach(targets.fleet(known, settings), targets, request, look, return_max=return_max)
+    return 0
+
+
+def _run_nothing(targets: o.Targets, settings: Settings, *, list_hosts: bool) -> int:
+    """List the hosts, which needs no command. Raises FleetError when that is not what was asked for."""
+    if not list_hosts:
+        raise FleetError("usage", "missing argument 'COMMAND...'", "fleet run --help")
+    o.list_hosts(targets.select(targets.load(settings)))
     return 0
 
 
@@ -340,8 +345,7 @@ def begin(fleet: Fleet, targets: o.Targets, request: Request, **more: Any) -> Ru
 def _finish(sink: Sink, going: Run[Result], code: int) -> None:
     from controller.output import RunInfo
 
-    results = going.results
-    sink.finish(RunInfo(going.id, going.command, going.started, going.elapsed, code, len(results)), results)
+    sink.finish(RunInfo.of(going, code), going.results)
 
 
 COMMANDS = {

@@ -9,10 +9,13 @@ OutputError (stop, and say why).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from agent.wire.record import record
 from controller.results import Result
+
+if TYPE_CHECKING:
+    from controller.runs import Run
 
 __all__ = ["RunInfo", "Sink", "Tee"]
 
@@ -27,6 +30,11 @@ class RunInfo:
     elapsed: float
     exit_code: int
     hosts: int
+
+    @classmethod
+    def of(cls, run: Run[Any], code: int) -> RunInfo:
+        """Return what there is to know of a run that ends with this exit code."""
+        return cls(run.id, run.command, run.started, run.elapsed, code, len(run.hosts))
 
 
 class Sink(Protocol):

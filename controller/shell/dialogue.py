@@ -137,7 +137,7 @@ class Dialogue:
                 code = interrupts.exit_code or going.exit_code
                 if interrupts.received is not None and self.err.terminal:
                     self.err.line("")  # the terminal has shown ^C
-                info = RunInfo(going.id, going.command, going.started, going.elapsed, code, len(going.hosts))
+                info = RunInfo.of(going, code)
                 finish(info, going.results)
         except OutputError as error:
             raise FleetError("output", str(error), exit_code=going.exit_code or EXIT_CUT_OFF) from None

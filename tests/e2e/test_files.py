@@ -527,29 +527,32 @@ def test_ctrl_c(lab: Any, end: Callable[..., Any], post: Any, source: Path, ther
     assert "nginx.conf" not in os.listdir(there)
 
 
-def test_resume_after_a_cut(lab: Any, relay: Any, tmp_path: Path, there: Path) -> None:
-    data = os.urandom(40_000_000)
-    (tmp_path / "big").write_bytes(data)
-    inventory = tmp_path / "relayed.ini"
-    inventory.write_text(f"web1 fleet_host=127.0.0.1 fleet_port={relay.port}\n")
+def after(relay: Any, count: int, act: Callable[[], object]) -> None:
+    """Have the relay act with each piece that it passes on once that is more than `count` bytes in all."""
     passed = 0
     pass_on = relay._pass_on
 
-    class Cutting:
-        """Passes on 10 MB, and then cuts the line."""
-
+    class Counting:
         def __init__(self, sock: Any) -> None:
             self._sock = sock
 
         def recv(self, size: int) -> bytes:
             nonlocal passed
-            data = self._sock.recv(size)
+            data: bytes = self._sock.recv(size)
             passed += len(data)
-            if passed > 10_000_000:
-                relay.cut()
+            if passed > count:
+                act()
             return data
 
-    relay._pass_on = lambda one, other: pass_on(Cutting(one), other)
+    relay._pass_on = lambda one, other: pass_on(Counting(one), other)
+
+
+def test_resume_after_a_cut(lab: Any, relay: Any, tmp_path: Path, there: Path) -> None:
+    data = os.urandom(40_000_000)
+    (tmp_path / "big").write_bytes(data)
+    inventory = tmp_path / "relayed.ini"
+    inventory.write_text(f"web1 fleet_host=127.0.0.1 fleet_port={relay.port}\n")
+    after(relay, 10_000_000, relay.cut)
     done = lab.fleet("push", "-i", str(inventory), str(tmp_path / "big"), f"{there}/")
     assert done.code == 4
     assert columns(done.out)[1][:2] == ["web1", "broken"]
@@ -569,26 +572,13 @@ def test_a_pull_goes_on_after_its_controller_was_killed(lab: Any, relay: Any, tm
     (there / "a").write_bytes(b"small, and whole when the kill comes")
     inventory = tmp_path / "relayed.ini"
     inventory.write_text(f"web1 fleet_host=127.0.0.1 fleet_port={relay.port}\n")
-    passed = 0
     stuck, release = threading.Event(), threading.Event()
-    pass_on = relay._pass_on
 
-    class Stalling:
-        """Passes on 30 MB, of which not all can be in buffers, and then nothing more."""
+    def stall() -> None:
+        stuck.set()
+        release.wait(PATIENCE)
 
-        def __init__(self, sock: Any) -> None:
-            self._sock = sock
-
-        def recv(self, size: int) -> bytes:
-            nonlocal passed
-            data = self._sock.recv(size)
-            passed += len(data)
-            if passed > 30_000_000:
-                stuck.set()
-                release.wait(PATIENCE)
-            return data
-
-    relay._pass_on = lambda one, other: pass_on(Stalling(one), other)
+    after(relay, 30_000_000, stall)  # not all of that can be in buffers
     got = tmp_path / "got"
     process = lab.start("pull", "-i", str(inventory), f"{there}/a", f"{there}/big", str(got))
     assert stuck.wait(PATIENCE)
