@@ -139,6 +139,9 @@ def _init(arguments: argparse.Namespace) -> int:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
+    from agent.lazily import put_off
+
+    put_off("inspect")
     from agent.runner import Runner
 
     runner = Runner.start()

@@ -6,7 +6,7 @@ proven that it holds the host's key, nothing of a request leaves this machine.
 
 from __future__ import annotations
 
-import secrets
+import os
 import select
 import socket
 import ssl
@@ -173,7 +173,7 @@ class Client:
             key.name,
             identity.host_id,
             identity.epoch,
-            secrets.token_bytes(NONCE_LENGTH),
+            os.urandom(NONCE_LENGTH),
             MIN_PROTOCOL_VERSION,
             PROTOCOL_VERSION,
             FEATURES,

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import shlex
 import stat
 from collections.abc import Callable, Mapping
@@ -63,7 +62,7 @@ def default_name(login: str) -> str:
     return name or "controller"
 
 
-def create(path: str, name: str, *, random_bytes: Callable[[int], bytes] = secrets.token_bytes) -> ControllerKey:
+def create(path: str, name: str, *, random_bytes: Callable[[int], bytes] = os.urandom) -> ControllerKey:
     """Make a new key and its file, closed to others from the first byte. Never overwrites. Raises KeyFileError."""
     if not CONTROLLER_NAME.fullmatch(name):
         reason = f"{name!r} is no name for a controller: 1 to 64 of a-z 0-9 . _ -, first a letter or digit"

@@ -12,7 +12,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import secrets
 import shlex
 import stat
 from collections.abc import Callable, Iterator, Mapping
@@ -119,7 +118,7 @@ def update(path: str, change: Callable[[Registry], Registry]) -> Registry:
 def replace_file(path: str, data: bytes, *, mode: int) -> None:
     """Write a file whole or not at all, also after a power cut, with exactly this mode. Raises OSError."""
     folder, name = os.path.split(path)
-    temporary = os.path.join(folder, f".{name[:100]}.{secrets.token_hex(8)}.tmp")
+    temporary = os.path.join(folder, f".{name[:100]}.{os.urandom(8).hex()}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         with open(descriptor, "wb") as file:

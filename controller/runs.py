@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeVar
@@ -169,4 +169,4 @@ def new_run_id() -> str:
     """Return an id that sorts by time, to 15 microseconds, and that nobody else has."""
     seconds, rest = divmod(time.time_ns(), 1_000_000_000)
     fraction = f"{(rest << 16) // 1_000_000_000:04x}"
-    return time.strftime("%Y%m%d-%H%M%S-", time.gmtime(seconds)) + fraction + secrets.token_hex(3)
+    return time.strftime("%Y%m%d-%H%M%S-", time.gmtime(seconds)) + fraction + os.urandom(3).hex()

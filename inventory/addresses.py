@@ -7,7 +7,6 @@ Ansible would drop in silence (a range that ends before it begins) is an error.
 import itertools
 import math
 import re
-import string
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -17,13 +16,13 @@ from inventory.names import MAX_HOSTS
 _RANGE = r"\[(?:[0-9]+:[0-9]+|[A-Za-z]:[A-Za-z])(?::[0-9]+)?\]"
 _LABEL = rf"(?:\w|{_RANGE})(?:[\w-]|{_RANGE})*(?<![_-])"
 _HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
-_HEX_RANGE = re.compile(r"\[[0-9a-fA-F]+:[0-9a-fA-F]+(?::[0-9]+)?\]")
+_HEX_RANGE = r"\[[0-9a-fA-F]+:[0-9a-fA-F]+(?::[0-9]+)?\]"
 _BRACKETED = re.compile(r"\[(.+)\]:([0-9]+)")
 _WITH_PORT = re.compile(r"((?:[^:\[\]]|\[[^\]]*\])*):([0-9]+)")
-_BRACKETS = re.compile(r"\[([^\]]*)\]")
-_LETTER = re.compile("[A-Za-z]")
+_BRACKETS = r"\[([^\]]*)\]"
+_LETTER = "[A-Za-z]"
 # No more digits than a name has bytes; int() refuses some thousand of them with an error of its own.
-_NUMBER = re.compile("[0-9]{1,255}")
+_NUMBER = "[0-9]{1,255}"
 
 
 def split_port(pattern: str) -> tuple[str, str | None]:
@@ -43,7 +42,7 @@ def is_address(text: str) -> bool:
     import ipaddress  # wanted for IPv6 alone, and not free at start-up
 
     try:
-        ipaddress.IPv6Address(_HEX_RANGE.sub("0", text))
+        ipaddress.IPv6Address(re.sub(_HEX_RANGE, "0", text))
     except ValueError:
         return False
     return True
@@ -57,7 +56,7 @@ def expand_ranges(pattern: str) -> list[str]:
     """
     if "[" not in pattern and "]" not in pattern:
         return [pattern]
-    pieces = _BRACKETS.split(pattern)
+    pieces = re.split(_BRACKETS, pattern)
     literal, inside = pieces[::2], pieces[1::2]
     for piece in literal:
         if "[" in piece:
@@ -96,14 +95,16 @@ def _axis(text: str, pattern: str) -> Axis:
         raise InventoryError("a range must have an end", text=pattern)
     if not re.fullmatch("[0-9]{1,9}", step) or int(step) == 0:
         raise InventoryError("the step of a range must be a number above 0", text=pattern)
-    if _LETTER.fullmatch(begin) and _LETTER.fullmatch(end):
+    if re.fullmatch(_LETTER, begin) and re.fullmatch(_LETTER, end):
         return _letters(begin, end, int(step), pattern)
-    if _NUMBER.fullmatch(begin) and _NUMBER.fullmatch(end):
+    if re.fullmatch(_NUMBER, begin) and re.fullmatch(_NUMBER, end):
         return _numbers(begin, end, int(step), pattern)
     raise InventoryError("a range must run between two numbers or two letters", text=pattern)
 
 
 def _letters(begin: str, end: str, step: int, pattern: str) -> Axis:
+    import string  # brings a module of templates with it
+
     first, last = string.ascii_letters.index(begin), string.ascii_letters.index(end)
     if first > last:
         raise InventoryError(f"a range cannot end at {end} before it begins at {begin}", text=pattern)

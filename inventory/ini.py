@@ -6,7 +6,6 @@ the strings that were written (Ansible guesses types: `03` a string, `3` a numbe
 ends the reading, with file and line; nothing is half read.
 """
 
-import ast
 import enum
 import re
 import shlex
@@ -29,7 +28,7 @@ from inventory.names import (
 from inventory.tree import Group, Line, Tree, check_count
 
 _SECTION = re.compile(r"\[([^:\]\s]+)(?::(\w+))?\]\s*(?:#.*)?")
-_CHILD = re.compile(r"([^:\]\s]+)\s*(?:#.*)?")
+_CHILD = r"([^:\]\s]+)\s*(?:#.*)?"
 # The host line that needs no splitting by shell rules, which costs twenty times as much as everything else here.
 _PLAIN = re.compile(
     r"([A-Za-z0-9_][A-Za-z0-9_.-]*)"
@@ -172,7 +171,7 @@ class _Parser:
         self.group.layers.append(Line(variables, self.path, self.line))
 
     def take_child(self, line: str) -> None:
-        found = _CHILD.fullmatch(line)
+        found = re.fullmatch(_CHILD, line)
         if found is None:
             raise InventoryError("expected the name of a group", text=line)
         child = self.tree.groups.get(found[1])
@@ -196,7 +195,7 @@ def literal(text: str) -> str:
     Ansible evaluates a value as a Python literal and keeps the text when it is none. So do we, but only strings
     are taken over: of `8080 # note` the text without the comment, of `"a b"` the words between the quotes.
     """
-    if not _MAY_BE_LITERAL.search(text):
+    if not re.search(_MAY_BE_LITERAL, text):
         return text
     value = _evaluate(text)
     if isinstance(value, str):
@@ -208,10 +207,12 @@ def literal(text: str) -> str:
     return text
 
 
-_MAY_BE_LITERAL = re.compile("['\"#]")
+_MAY_BE_LITERAL = "['\"#]"
 
 
 def _evaluate(text: str) -> object:
+    import ast  # the parser of Python, for the few values that look like a literal
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

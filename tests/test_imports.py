@@ -4,7 +4,9 @@ inventory      standard library
 agent.wire     standard library without anything that does I/O, waits, or starts something
 agent.tree     agent.wire, standard library: both sides move files with it
 agent.*        agent, standard library
-controller.*   agent.wire, agent.tree, inventory, standard library; typer in controller.cli.program, tabulate in render*
+agent.lazily   standard library: programs of both sides begin with it
+controller.*   agent.wire, agent.tree, agent.lazily, inventory, standard library; typer in controller.cli.program,
+               tabulate in render*
 """
 
 from __future__ import annotations
@@ -79,6 +81,8 @@ def allowed(module: str, imported: str) -> bool:
         return True
     if within(module, "inventory"):
         return top == "inventory"
+    if module == "agent.lazily":
+        return False
     if within(module, "agent.tree"):
         return within(imported, "agent.tree", "agent.wire")
     if within(module, "agent"):
@@ -87,7 +91,7 @@ def allowed(module: str, imported: str) -> bool:
         return module == "controller.cli.program"
     if top == "tabulate":
         return module.startswith("controller.") and module.rpartition(".")[2].startswith("render")
-    return top in ("controller", "inventory") or within(imported, "agent.wire", "agent.tree")
+    return top in ("controller", "inventory") or within(imported, "agent.wire", "agent.tree", "agent.lazily")
 
 
 def violations(source: str, module: str, is_package: bool = False) -> list[str]:

@@ -24,6 +24,9 @@ def run_and_leave() -> NoReturn:
     # Starting up makes some ten thousand objects that all stay. To look through them again and again for rubbish would
     # take a tenth of the time.
     gc.set_threshold(50_000, 20, 50)
+    from agent.lazily import put_off
+
+    put_off("inspect")
     from controller.cli.main import main
 
     code = main()

@@ -6,7 +6,6 @@ columns, combining ones none.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Iterator
 
 __all__ = ["ELLIPSIS", "display_width", "fitted", "fitted_lines", "padded"]
@@ -21,6 +20,8 @@ def display_width(text: str) -> int:
 
 
 def _columns(character: str) -> int:
+    import unicodedata  # not free, and few outputs need it
+
     if unicodedata.combining(character) or unicodedata.category(character) in ("Mn", "Me", "Cf"):
         return 0
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
