@@ -319,19 +319,19 @@ def _list_of(check: Check) -> Check:
 def _record_of(kind: type[Any]) -> Check:
     """Check an object in an array: on its way out it becomes an object without what is default, on its way in a
     `kind`."""
-    specs = fields(kind)
-    items_of = attrgetter(*[spec.name for spec in specs])
 
     @cache
-    def rows() -> list[tuple[str, object, Check]]:
-        checks = _SCHEMAS[kind].checks
-        return [(spec.name, spec.default, checks[spec.name]) for spec in specs]
+    def layout() -> tuple[list[tuple[str, object, Check]], Callable[[object], tuple[object, ...]]]:
+        specs, checks = fields(kind), _SCHEMAS[kind].checks
+        rows = [(spec.name, spec.default, checks[spec.name]) for spec in specs]
+        return rows, attrgetter(*[spec.name for spec in specs])
 
     def check(value: object, name: str) -> object:
         if isinstance(value, kind):
+            rows, items_of = layout()
             return {
                 key: check_item(item, key)
-                for (key, default, check_item), item in zip(rows(), items_of(value), strict=True)
+                for (key, default, check_item), item in zip(rows, items_of(value), strict=True)
                 if item != default
             }
         if not isinstance(value, Mapping):
@@ -400,6 +400,12 @@ def _schema(kind: type[Any]) -> _Schema:
     return _Schema(checks, tuple(required))
 
 
-_SCHEMAS: dict[type[Any], _Schema] = {
-    kind: _schema(kind) for kind in (*FRAME_TYPES.values(), *_RECORDS) if kind not in DATA
-}
+class _Schemas(dict[type[Any], _Schema]):
+    """The schemas, made when they are asked for: no run needs more than a few of them."""
+
+    def __missing__(self, kind: type[Any]) -> _Schema:
+        schema = self[kind] = _schema(kind)
+        return schema
+
+
+_SCHEMAS = _Schemas()

@@ -1,30 +1,66 @@
-"""`record`: a frozen dataclass with slots that is made in a fifth of the time.
+"""`record`: a frozen dataclass with slots that costs nothing before it is used.
 
 `@dataclass(frozen=True, slots=True)` writes and compiles six functions for each class, 0.4 ms altogether; the sixty of
-them that a command line needs before it can begin were a sixth of a whole `fleet run true`. Here `__init__` alone is
-compiled, and the other five are shared. In everything else a record is a dataclass: `fields`, `replace`, `field` and
-`__post_init__` work, and type checkers take it for one.
+them that a command line needs before it can begin were a sixth of a whole `fleet run true`, and most are never used in
+it. Here five of the six are shared, and `__init__` is compiled when the first object is made. What dataclasses knows of
+the fields is asked for when somebody wants it. In everything else a record is a dataclass: `fields`, `replace`, `field`
+and `__post_init__` work, and type checkers take it for one.
 """
 
 from __future__ import annotations
 
-from dataclasses import MISSING, FrozenInstanceError, dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, FrozenInstanceError, field, fields, make_dataclass
 from typing import Any, TypeVar, dataclass_transform
 
 __all__ = ["record"]
 
 _Class = TypeVar("_Class", bound=type)
+_OF_INSTANCES = ("__dict__", "__weakref__")  # what a class without slots has for each object
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def record(cls: _Class) -> _Class:
     """Make a class with annotated fields a record: frozen, with slots, equal and hashed by its fields."""
-    made: Any = dataclass(init=False, repr=False, eq=False, slots=True)(cls)
-    made.__init__ = _compile_init(made)
+    body = {name: value for name, value in cls.__dict__.items() if name not in _OF_INSTANCES}
+    annotations: Mapping[str, Any] = body.get("__annotations__", {})
+    defaults = {name: body.pop(name) for name in annotations if name in body}
     for name, function in _SHARED.items():
-        if name not in cls.__dict__ or cls.__dict__[name] is None:
-            setattr(made, name, function)
+        if body.get(name) is None:
+            body[name] = function
+    names = tuple(annotations)
+
+    def init(self: Any, *arguments: object, **options: object) -> None:
+        made.__init__ = _compile_init(made)
+        made.__init__(self, *arguments, **options)
+
+    body |= {
+        "__init__": init,
+        "__qualname__": cls.__qualname__,
+        "__slots__": names,
+        "__match_args__": names,
+        "__dataclass_fields__": _Fields(annotations, defaults),
+    }
+    made: Any = type(cls)(cls.__name__, cls.__bases__, body)
     return made  # type: ignore[no-any-return]
+
+
+class _Fields:
+    """The fields as dataclasses has them, made by it when they are asked for first."""
+
+    def __init__(self, annotations: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+        self._annotations = annotations
+        self._defaults = defaults
+        self._made: dict[str, Field[Any]] | None = None
+
+    def __get__(self, instance: object, owner: type) -> dict[str, Field[Any]]:
+        if self._made is None:
+            specs = [
+                (name, annotation, self._defaults.get(name, field())) for name, annotation in self._annotations.items()
+            ]
+            model: Any = make_dataclass("_", specs, init=False, repr=False, eq=False, namespace={"__doc__": "Fields."})
+            self._made = model.__dataclass_fields__
+        return self._made
 
 
 def _compile_init(cls: Any) -> Any:

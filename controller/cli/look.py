@@ -6,9 +6,9 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
+from agent.wire.record import record
 from controller.errors import FleetError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _TOGETHER = (["--fold", "--diff"], ["--json", "--columns"], ["--format", "--colu
 _MAY_LEAVE_OUT: tuple[list[str], ...] = ([], ["--format"], ["--fold"])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record
 class Look:
     """The options of `fleet run` about results."""
 
