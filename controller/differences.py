@@ -22,7 +22,7 @@ _MOST_WORK = 2_000_000
 _CONTEXT = 3  # lines around a change
 _MOST_OF_A_HOST = 1024 * 1024  # characters of all differences of one host
 _SHORT = 12  # digits of a digest: as many as people compare
-_ATTRIBUTE = re.compile("(mode|owner) ([0-9:]{1,21} -> [0-9:]{1,21})")  # as a host tells of it for a diff
+_ATTRIBUTE = "(mode|owner) ([0-9:]{1,21} -> [0-9:]{1,21})"  # as a host tells of it for a diff
 
 
 @record
@@ -57,12 +57,12 @@ UNKNOWN = Content(0, "unknown")  # of a file that is there, and that the host's 
 
 def attributes(path: str, changes: str) -> str:
     """Return a line for each attribute that changes: "PATH: mode 0644 -> 0600"."""
-    return "".join(f"{path}: {what} {how}\n" for what, how in _ATTRIBUTE.findall(changes))
+    return "".join(f"{path}: {what} {how}\n" for what, how in re.findall(_ATTRIBUTE, changes))
 
 
 def without_attributes(changes: str) -> str:
     """Return the words for what changes as they are without a diff: "content, mode"."""
-    return _ATTRIBUTE.sub(r"\1", changes)
+    return re.sub(_ATTRIBUTE, r"\1", changes)
 
 
 class Differences:

@@ -22,7 +22,7 @@ __all__ = ["DEFAULT_FORMAT", "FormatError", "Frame", "check_format", "formats", 
 # long over the screen.
 DEFAULT_FORMAT = "plain"
 
-_COLOUR = re.compile("\x1b\\[[0-9;]*m")
+_COLOUR = "\x1b\\[[0-9;]*m"
 
 
 class FormatError(Exception):
@@ -112,4 +112,4 @@ def frame(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> Frame:
 
 def _width(cell: str) -> int:
     """Return how many characters of a cell are seen: colours (SGR, ECMA-48 8.3.117) are not."""
-    return len(_COLOUR.sub("", cell))
+    return len(re.sub(_COLOUR, "", cell))

@@ -19,7 +19,7 @@ __all__ = ["DEFAULT_MAX_OUTPUT", "Settings", "config_path", "load_settings", "nu
 DEFAULT_MAX_OUTPUT = 16 * 1024 * 1024  # bytes of each host and stream
 
 _LARGEST_FANOUT = 100_000
-_SIZE = re.compile(r"(-?[0-9]{1,1000})([KMGT]?)(?:i?B)?", re.IGNORECASE)
+_SIZE = r"(-?[0-9]{1,1000})([KMGT]?)(?:i?B)?"
 _LONGEST = 365 * 86400.0  # seconds; longer is a slip of the keyboard
 
 
@@ -56,7 +56,7 @@ def _whole(value: object) -> int:
 
 def read_size(value: object, *, low: int, high: int) -> int:
     """Read a number of bytes: 500, 64K, 2GiB. Raises ValueError."""
-    match = _SIZE.fullmatch(str(value))
+    match = re.fullmatch(_SIZE, str(value), re.IGNORECASE)
     if match is None:
         raise ValueError(f"{value!r} is not a number of bytes, such as 500, 64K or 2G")
     size: int = int(match[1]) << 10 * " KMGT".index(match[2].upper() or " ")

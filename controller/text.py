@@ -28,7 +28,7 @@ _UNSAFE_RANGES = (
     (0x2066, 0x2069),
     (0xD800, 0xDFFF),
 )
-_UNSAFE = re.compile("[" + "".join(f"{chr(low)}-{chr(high)}" for low, high in _UNSAFE_RANGES) + "]")
+_UNSAFE = "[" + "".join(f"{chr(low)}-{chr(high)}" for low, high in _UNSAFE_RANGES) + "]"
 
 
 def _escaped(code: int) -> str:
@@ -87,7 +87,7 @@ def _escape_controls(data: bytes, controls: bytes) -> bytes:
 def _high_is_safe(data: bytes, rest: bytes) -> bool:
     """Return whether all beyond ASCII in `data` is valid and harmless; `rest` is `data` without plain ASCII."""
     try:
-        if _UNSAFE.search(rest.translate(None, _CONTROLS).decode()):
+        if re.search(_UNSAFE, rest.translate(None, _CONTROLS).decode()):
             return False
         # Bytes of a broken character may look whole once what stood between them is gone, so this decides.
         data.decode()
@@ -99,7 +99,7 @@ def _high_is_safe(data: bytes, rest: bytes) -> bool:
 def _escape(text: str) -> str:
     if "\r" in text:
         text = text.replace("\r\n", "\n")
-    if not _UNSAFE.search(text):
+    if not re.search(_UNSAFE, text):
         return text
     # No bytes from a host decode to the surrogates that are left; a str of another origin may hold them.
     return text.translate(_ESCAPES).encode("utf-8", "backslashreplace").decode()

@@ -30,7 +30,7 @@ __all__ = ["GOES_ON", "Asking", "Part", "converse", "pull", "push", "rollback"]
 
 _CLOSED = "the agent closed it before the end of the transfer"
 GOES_ON = "the same command again goes on where this one stopped"
-_RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{6,32}")
+_RUN_ID = r"[0-9]{8}-[0-9]{6}-[0-9a-f]{6,32}"
 _STATUS_OF_CODE = {"denied": Status.DENIED, "failed": Status.FAILED}
 
 
@@ -112,7 +112,7 @@ class Asking:
         if not isinstance(message, f.Done):
             raise RemoteProtocolError(f"{type(message).__name__} in answer to a question")
         # It is compared with those of other hosts, and shown.
-        if message.last is not None and _RUN_ID.fullmatch(message.last) is None:
+        if message.last is not None and re.fullmatch(_RUN_ID, message.last) is None:
             raise RemoteProtocolError(f"{message.last[:64]!r} is not the id of a run")
         self.last = message.last
         self.done = True

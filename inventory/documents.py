@@ -15,7 +15,7 @@ from inventory.errors import InventoryError
 from inventory.names import Value
 
 _SPACE = re.compile(r"[ \t\n\r]*")
-_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_SURROGATE = r"\\u[dD][89a-fA-F]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Document:
         except ValueError:
             # Python refuses integers of over 4,300 digits.
             raise InventoryError("not JSON (a number of too many digits)", path=self.path) from None
-        if _SURROGATE.search(self.text):
+        if re.search(_SURROGATE, self.text):
             self._refuse_surrogates(value)
         return value
 

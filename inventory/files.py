@@ -101,7 +101,7 @@ def _decode_lines(data: bytes, path: str) -> str:
 
 
 # What Ansible leaves out of a directory: hidden files, directories of variables, and leavings of editors and tools.
-_LEFT_OUT = re.compile(
+_LEFT_OUT = (
     r"^\.|^(host_vars|group_vars|vars_plugins)$"
     r"|(\.(pyc|pyo|swp|bak|rpm|md|txt|rst|orig|cfg|retry)|~)$"
 )
@@ -123,7 +123,7 @@ def listed(directory: str, above: tuple[str, ...] = ()) -> tuple[list[str], tupl
     except OSError as error:
         raise unreadable(directory, error) from None
     names = [os.fsdecode(entry) for entry in entries]
-    return [name for name in names if not _LEFT_OUT.search(name)], (*above, real)
+    return [name for name in names if not re.search(_LEFT_OUT, name)], (*above, real)
 
 
 def _stamp(status: os.stat_result) -> tuple[int, int]:

@@ -20,12 +20,12 @@ MAX_NAME_BYTES = 255
 MAX_HOSTS = 1_000_000
 
 _INVISIBLE = "\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff"
-_UNPRINTABLE = re.compile(f"[{_INVISIBLE}]")
+_UNPRINTABLE = f"[{_INVISIBLE}]"
 # Operators of patterns and node sets, "/" (a name is part of file names), "=" and ";" (a variable or a comment
 # that was meant to be one), and white space.
 _FORBIDDEN = re.compile(rf"[\s,!&^\[\]*?/=;{_INVISIBLE}]")
-_NOT_ONE_WORD = re.compile(rf"[\s{_INVISIBLE}]")
-_PORT = re.compile("[0-9]{1,5}")
+_NOT_ONE_WORD = rf"[\s{_INVISIBLE}]"
+_PORT = "[0-9]{1,5}"
 # "@" and "~" open a group and an expression in a pattern; "-" would open an option of ssh.
 _FORBIDDEN_FIRST = "@~-"
 
@@ -56,7 +56,7 @@ def check_group_name(name: str) -> None:
     """
     if not name:
         raise InventoryError("expected a group name, found nothing")
-    found = _UNPRINTABLE.search(name)
+    found = None if name.isascii() and name.isprintable() else re.search(_UNPRINTABLE, name)
     if found is not None:
         raise InventoryError(f"a group name cannot hold {_character(found[0])}", text=name)
     check_length(name, "a group name")
@@ -103,7 +103,7 @@ def port_number(value: Value) -> int:
     """Return the port that `value` names: an integer, or a string of digits, from 1 to 65535."""
     number = None
     if isinstance(value, str):
-        if _PORT.fullmatch(value):
+        if re.fullmatch(_PORT, value):
             number = int(value)
     elif isinstance(value, int) and not isinstance(value, bool):
         number = value
@@ -127,7 +127,7 @@ def priority(value: Value) -> int:
 
 def word(variable: str, value: Value) -> str:
     """Return `value` when it is one printable word of a name's length."""
-    if not isinstance(value, str) or not value or _NOT_ONE_WORD.search(value):
+    if not isinstance(value, str) or not value or re.search(_NOT_ONE_WORD, value):
         raise InventoryError(f"{variable} must be one word", text=_text(value))
     check_length(value, variable)
     return value

@@ -16,10 +16,10 @@ from inventory.folding import fold
 from inventory.names import MAX_HOSTS, check_host_name
 
 OPERATORS = ",!&^"
-_RANGE = re.compile(r"\s*([0-9]{1,255})\s*(?:-\s*([0-9]{1,255})\s*)?(?:/\s*([0-9]{1,9})\s*)?")
-_DIGITS = re.compile("[0-9]+")
-_ENDING_DIGITS = re.compile("[0-9]*$")
-_LEADING_DIGITS = re.compile("[0-9]*")
+_RANGE = r"\s*([0-9]{1,255})\s*(?:-\s*([0-9]{1,255})\s*)?(?:/\s*([0-9]{1,9})\s*)?"
+_DIGITS = "[0-9]+"
+_ENDING_DIGITS = "[0-9]*$"
+_LEADING_DIGITS = "[0-9]*"
 
 Groups = Mapping[str, Sequence[str]]
 
@@ -73,7 +73,7 @@ class Product:
 
     @property
     def skeleton(self) -> str:
-        return "0".join(_DIGITS.sub("0", literal) for literal in self.literals)
+        return "0".join(re.sub(_DIGITS, "0", literal) for literal in self.literals)
 
     @property
     def repeats(self) -> bool:
@@ -178,8 +178,8 @@ def product(term: str) -> Product:
     axes: list[tuple[Span, ...]] = []
     for number, ranges in enumerate(inside):
         # Digits against a bracket belong to the number: n1[0-9] is n10 to n19.
-        before = _ENDING_DIGITS.search(literals[number])[0]  # type: ignore[index]
-        after = _LEADING_DIGITS.match(literals[number + 1])[0]  # type: ignore[index]
+        before = re.search(_ENDING_DIGITS, literals[number])[0]  # type: ignore[index]
+        after = re.match(_LEADING_DIGITS, literals[number + 1])[0]  # type: ignore[index]
         literals[number] = literals[number].removesuffix(before)
         literals[number + 1] = literals[number + 1].removeprefix(after)
         if number and not literals[number]:
@@ -191,7 +191,7 @@ def product(term: str) -> Product:
 
 
 def _span(before: str, text: str, after: str, term: str) -> Span:
-    found = _RANGE.fullmatch(text)
+    found = re.fullmatch(_RANGE, text)
     if found is None:
         hint = None
         if re.fullmatch("[0-9]+:[0-9]+", text):

@@ -22,8 +22,8 @@ from inventory.model import Host, Inventory
 from inventory.nodeset import OPERATORS, combine, expand, product
 from inventory.nodeset import split as split_node_set
 
-_SUBSCRIPT = re.compile(r"(.+)\[(?:(-?[0-9]{1,9})|([0-9]{1,9}):([0-9]{0,9}))\]")
-_NODE_SET_BRACKETS = re.compile(r"\[[0-9,/\s-]+\]")
+_SUBSCRIPT = r"(.+)\[(?:(-?[0-9]{1,9})|([0-9]{1,9}):([0-9]{0,9}))\]"
+_NODE_SET_BRACKETS = r"\[[0-9,/\s-]+\]"
 _BUILT_IN = ("all", "ungrouped")
 # A limit file is a list of names; this is room for a million of them.
 _LIMIT_FILE_BYTES = 64 * 1024 * 1024
@@ -74,7 +74,7 @@ def split(inventory: Inventory, pattern: str) -> list[str]:
 
 def _is_folded(inventory: Inventory, pattern: str) -> bool:
     """Tell whether `pattern` is a folded set of IPv6 addresses, which have colons themselves."""
-    if pattern.count(":") < 2 or not _NODE_SET_BRACKETS.search(pattern):
+    if pattern.count(":") < 2 or not re.search(_NODE_SET_BRACKETS, pattern):
         return False
     try:
         return all(name in inventory for name in expand(pattern))
@@ -189,7 +189,7 @@ class _Matcher:
 
     def subscript(self, term: str) -> Sequence[str] | None:
         """Return the hosts of `group[0]`, `group[-1]`, `group[0:2]`; None when it is none of these."""
-        parts = _SUBSCRIPT.fullmatch(term)
+        parts = re.fullmatch(_SUBSCRIPT, term)
         if parts is None or term[0] == "~":
             return None
         found = self.find(parts[1])
@@ -210,7 +210,7 @@ class _Matcher:
 
     def is_node_set(self, term: str) -> bool:
         """Tell whether `term` has ranges of numbers in brackets, and nothing that makes it a glob."""
-        return "[" in term and term[0] != "~" and not re.search(r"[*?\[]", _NODE_SET_BRACKETS.sub("", term))
+        return "[" in term and term[0] != "~" and not re.search(r"[*?\[]", re.sub(_NODE_SET_BRACKETS, "", term))
 
     def names(self, term: str) -> list[str]:
         """Return the names of a node set, all of which must be there."""

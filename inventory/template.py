@@ -13,7 +13,7 @@ from inventory.errors import TemplateError, nearest
 from inventory.model import Host
 from inventory.names import Value
 
-_PIECE = re.compile(r"\{\{|\}\}|\{([^{}!]*)(![^{}]*)?\}|[{}]")
+_PIECE = r"\{\{|\}\}|\{([^{}!]*)(![^{}]*)?\}|[{}]"
 _BUILT_IN = ("host", "address", "group_names")
 
 
@@ -38,7 +38,7 @@ def _pieces(template: str) -> list[str | re.Match[str]]:
     """Return the text between what is to be filled in, and that. Kept, since there is one template for all hosts."""
     pieces: list[str | re.Match[str]] = []
     end = 0
-    for found in _PIECE.finditer(template):
+    for found in re.finditer(_PIECE, template):
         pieces += (template[end : found.start()], found)
         end = found.end()
     return [*pieces, template[end:]]

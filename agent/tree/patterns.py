@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 __all__ = ["Patterns", "is_pattern", "matches_name"]
 
-_MAGIC = re.compile(r"[*?\[]")
+_MAGIC = r"[*?\[]"
 
 
 class Patterns:
@@ -41,7 +41,7 @@ class Patterns:
 
 def is_pattern(name: str) -> bool:
     """Whether a name on the remote side stands for several."""
-    return _MAGIC.search(name) is not None
+    return re.search(_MAGIC, name) is not None
 
 
 def matches_name(pattern: str, name: str) -> bool:

@@ -39,7 +39,7 @@ MAX_NAME_BYTES = 200
 MAX_TEXT_BYTES = 4096  # a real one is shorter than 700; read no more of a file than this
 
 _KEY_LENGTH = 32
-_HEX = re.compile(r"(?:[0-9a-f]{2})*")
+_HEX = r"(?:[0-9a-f]{2})*"
 _KEYS = ("fleet", "controller", "host", "host_id", "epoch", "stored_key", "server_key", "pool")
 
 
@@ -153,7 +153,7 @@ def parse_hex(value: object, length: int) -> bytes | None:
 
     `bytes.fromhex` alone would take upper case and blanks too: two spellings of one id.
     """
-    if not isinstance(value, str) or len(value) != 2 * length or not _HEX.fullmatch(value):
+    if not isinstance(value, str) or len(value) != 2 * length or not re.fullmatch(_HEX, value):
         return None
     return bytes.fromhex(value)
 

@@ -13,7 +13,7 @@ _WHAT = "What is done"
 _SHOW = "How results look"
 _DEFAULT_SUFFIX = "~"  # as with cp(1) and rsync(1)
 _LARGEST = 2**60  # bytes, and files
-_MODE = re.compile("[0-7]{1,5}")
+_MODE = "[0-7]{1,5}"
 
 SourcesArgument = Annotated[
     list[str], Argument("SRC... DEST", help="Files, directories, links; then where they go on the hosts.")
@@ -110,7 +110,7 @@ def at_least_two(paths: list[str], command: str, what: str) -> list[str]:
 
 
 def read_mode(value: object) -> int:
-    if _MODE.fullmatch(str(value)) is None or int(str(value), 8) > 0o7777:
+    if re.fullmatch(_MODE, str(value)) is None or int(str(value), 8) > 0o7777:
         raise ValueError(f"{value!r} is not an octal mode, such as 0644")
     return int(str(value), 8)
 

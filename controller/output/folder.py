@@ -20,7 +20,7 @@ __all__ = ["OutputDir", "file_name"]
 
 _STREAMS = ("stdout", "stderr")
 _PARTIAL = ".partial"
-_UNFIT = re.compile(r"^[.-]|[^\w.@:+,=-]")
+_UNFIT = r"^[.-]|[^\w.@:+,=-]"
 # Never through a link that somebody else put there, and never waiting for the reader of a FIFO: the folder may be one
 # that others can write to, such as /tmp.
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -36,7 +36,7 @@ def file_name(host: str) -> str:
     def encoded(match: re.Match[str]) -> str:
         return "".join(f"%{byte:02X}" for byte in match[0].encode("utf-8", "surrogatepass"))
 
-    return _UNFIT.sub(encoded, host)
+    return re.sub(_UNFIT, encoded, host)
 
 
 class OutputDir:
