@@ -41,12 +41,12 @@ class Content:
         self._sparse = info.st_blocks * 512 < info.st_size
         self._data_ends = 0  # up to where it is known that there is no hole
 
-    def use(self, buffer: bytearray) -> None:
+    def use(self, buffer: memoryview) -> None:
         """Let large pieces be views of `buffer`, which has PIECE bytes: each is good until the next one is asked for.
 
         A new object for each would cost more than reading does.
         """
-        self._view = memoryview(buffer)
+        self._view = buffer
 
     def identity(self) -> FileIdentity:
         """Return what the file is known by now."""

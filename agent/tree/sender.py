@@ -29,6 +29,7 @@ from agent.wire import messages as m
 from agent.wire.constants import MAX_BATCH_ENTRIES, MAX_BATCHES
 from agent.wire.errors import RemoteProtocolError
 from agent.wire.file_messages import Entry, Kind, Outcome, Want
+from agent.wire.room import make_room
 
 __all__ = ["Listed", "Sender", "SenderWatcher"]
 
@@ -105,7 +106,7 @@ class Sender:
         self._content: Content | None = None
         self._queued = 0
         self._digests = digests or Digests()
-        self._buffer: bytearray | None = None
+        self._buffer: memoryview | None = None
         self.listed_all = False
         self.done = False
 
@@ -227,7 +228,7 @@ class Sender:
             if content.size is not None and content.size <= PAGE:  # several of these wait together to be sent
                 self._send_small(want, content)
             else:
-                self._buffer = self._buffer or bytearray(PIECE)
+                self._buffer = self._buffer or make_room(PIECE)
                 content.use(self._buffer)
                 yield from self._send_large(want, content)
         except FileError as error:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 
 from agent.wire.constants import MAX_DATA_PAYLOAD
 from agent.wire.frames import FRAME_HEADER
+from agent.wire.room import make_room
 
 __all__ = ["DirectPayload"]
 
@@ -50,7 +51,7 @@ class DirectPayload:
         if length > longest:
             raise ValueError(f"frame of {length} bytes, expected no more than {longest}")
         if not self._view:
-            self._view = memoryview(bytearray(MAX_DATA_PAYLOAD))
+            self._view = make_room(MAX_DATA_PAYLOAD)
         self._code, self._length, self._checksum, self.open = code, length, checksum, True
         count = min(length, len(buffer) - FRAME_HEADER.size)
         with memoryview(buffer) as view:

@@ -23,7 +23,7 @@ Open = Callable[..., Content]
 def content() -> Iterator[Open]:
     made: list[Content] = []
 
-    def make(path: Path, limit: int | None = None, buffer: bytearray | None = None) -> Content:
+    def make(path: Path, limit: int | None = None, buffer: memoryview | None = None) -> Content:
         one = Content(os.open(path, os.O_RDONLY), limit=limit)
         made.append(one)
         if buffer is not None:
@@ -57,10 +57,10 @@ def test_pieces(content: Open, tmp_path: Path) -> None:
 def test_pieces_in_one_buffer(content: Open, tmp_path: Path) -> None:
     data = os.urandom(2 * PIECE + 5)
     (tmp_path / "f").write_bytes(data)
-    buffer = bytearray(PIECE)
+    buffer = memoryview(bytearray(PIECE))
     pieces = []
     for piece in content(tmp_path / "f", buffer=buffer).pieces():
-        assert isinstance(piece, bytes) or piece.obj is buffer  # type: ignore[union-attr]
+        assert isinstance(piece, bytes) or piece.obj is buffer.obj  # type: ignore[union-attr]
         pieces.append(bytes(piece))  # type: ignore[arg-type]
     assert b"".join(pieces) == data
 
