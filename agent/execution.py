@@ -19,12 +19,16 @@ from agent.runner import Job, Outcome, enlarge
 from agent.terminal import HOLDS
 from agent.wire import messages as m
 from agent.wire.constants import MAX_DATA_PAYLOAD
+from agent.wire.frames import FRAME_HEADER
 from agent.wire.link import Link
+from agent.wire.room import make_room
 
 __all__ = ["Execution"]
 
 # What a command that writes a little needs; from one that fills it, more is read at once, and always to one place.
 _READ_SIZE = 64 * 1024
+# As much as one frame may hold, less what stands in front of it: together they fill TLS records to the last byte.
+_PIECE = MAX_DATA_PAYLOAD - FRAME_HEADER.size
 # After the exit, how long to wait for the ends of pipes that somebody still holds, in seconds.
 _LINGER = 0.25
 # Tell the controller that there is room again in steps of this many bytes, not for each write.
@@ -184,7 +188,7 @@ class Execution:
         data = os.read(fd, _READ_SIZE)
         if len(data) == _READ_SIZE:
             enlarge(fd)
-            self._place = memoryview(bytearray(MAX_DATA_PAYLOAD))
+            self._place = make_room(_PIECE)
         return data
 
     def _late(self) -> bool:

@@ -109,8 +109,16 @@ class Session:
             sock, server_side=True, do_handshake_on_connect=False, suppress_ragged_eofs=False
         )
         self._link = Link(
-            Connection(Role.AGENT), self._socket, would_block=WOULD_BLOCK, clock=services.clock, wall=time.time
+            Connection(Role.AGENT),
+            self._socket,
+            would_block=WOULD_BLOCK,
+            clock=services.clock,
+            wall=time.time,
+            cork=self._cork,
         )
+
+    def _cork(self, on: bool) -> None:
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, on)
 
     def interrupt(self) -> None:
         """End the session from another thread: its owner sees a lost connection. Touches no TLS state."""

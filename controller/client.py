@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AgentInfo", "Client", "Observer", "Pinged", "Target", "reason_of"]
 
+_TCP_CORK = getattr(socket, "TCP_CORK", None)  # Linux has it
 _WOULD_BLOCK = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
 # The agent gives a command 2.5 s after SIGTERM and has the whole tree dead within 5 s; the rest is for the network.
 _CANCEL_LIMIT = 8.0
@@ -99,6 +100,7 @@ class Client:
                 would_block=_WOULD_BLOCK,
                 clock=time.monotonic,
                 wall=time.time,
+                cork=self._cork,
             )
             self._open(key, target.identity, waiter)
         except BaseException:
@@ -116,6 +118,10 @@ class Client:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+
+    def _cork(self, on: bool) -> None:
+        if _TCP_CORK is not None:
+            self._sock.setsockopt(socket.IPPROTO_TCP, _TCP_CORK, on)
 
     def heed(self, cancel: CancelToken) -> None:
         """Let another token cancel what comes: on a connection that is kept, each request has one of its own."""

@@ -22,13 +22,12 @@ from agent.wire.constants import DEAD_AFTER, PING_AFTER, STUCK_AFTER
 
 __all__ = ["AnswersUnreadError", "Link", "LinkError", "PeerSilentError", "Socket", "WriteStuckError"]
 
-# One TLS record: SSL_read never returns more, so a larger buffer would only cost memory in every idle connection.
-_READ_SIZE = 16 * 1024
+# One TLS record (RFC 8446, 5.1): SSL_read never returns more, so a larger buffer would only cost memory in every idle
+# connection, and SSL_write never takes more.
+_RECORD = 16 * 1024
 _BULK = 16 * 1024  # bytes in one `read`
 # Reads in one go before the owner gets to look at its other descriptors.
 _READS_AT_ONCE = 16
-# A payload from this size on, in bytes, is not copied to join what waits: that costs more than a record of its own.
-_WORTH_NO_COPY = 16 * 1024
 # Bytes of small messages that may be held back to be joined; from there on they are a backlog, as larger ones are.
 _MOST_HELD = 64 * 1024
 # Messages that may wait to be sent. Who produces data waits when there is one; what is left are the answers to a peer
@@ -82,7 +81,8 @@ class Link:
     """The traffic of one connection. Owned by one thread.
 
     `would_block` are the exceptions by which `socket` says "not now"; every other one passes through to the caller.
-    `clock` is monotonic, in seconds; `wall` tells a peer that pings what time it is here.
+    `clock` is monotonic, in seconds; `wall` tells a peer that pings what time it is here. `cork` is called with True
+    before several records are sent and with False after them: what is between may leave in larger pieces.
     """
 
     def __init__(
@@ -93,14 +93,16 @@ class Link:
         would_block: tuple[type[Exception], ...],
         clock: Callable[[], float],
         wall: Callable[[], float],
+        cork: Callable[[bool], None] = lambda on: None,
     ) -> None:
         self.connection = connection
         self._socket = socket
-        # Sockets have it, TLS or not; a script in a test need not.
-        self._receive_into: Callable[[memoryview], int] | None = getattr(socket, "recv_into", None)
+        # What `recv_into` of a TLS socket calls, and this is called for each 16 KiB. Others need not have it.
+        self._read_into: Callable[[int, memoryview], int] | None = getattr(socket, "read", None)
         self._would_block = would_block
         self._clock = clock
         self._wall = wall
+        self._cork = cork
         self._came = 0  # bytes in the last `read`
         self._held: list[bytes] = []
         self._held_bytes = 0
@@ -126,15 +128,16 @@ class Link:
         if len(self._outgoing) >= _MAX_WAITING:
             raise AnswersUnreadError(self._clock() - self._moved)
         header, payload = self.connection.send_parts(message)
-        if len(payload) < _WORTH_NO_COPY:
-            self._held.append(header + payload)
-            self._held_bytes += len(header) + len(payload)
+        if len(payload) < _RECORD:
+            self._hold(header + payload)
             if self._held_bytes >= _MOST_HELD:
                 self._release_held()
-        else:
-            self._held.append(header)
+        else:  # to copy it costs more than a record of its own does; but for what fills the record of the header
+            view = memoryview(payload)
+            first = _RECORD - (self._held_bytes + len(header)) % _RECORD
+            self._hold(header + view[:first])
             self._release_held()
-            self._outgoing.append(memoryview(payload))
+            self._outgoing.append(view[first:])
 
     def send(self, message: m.Message) -> None:
         """Queue a message and send what there is room for. Raises as `queue`, and what the socket raises."""
@@ -144,17 +147,34 @@ class Link:
     def flush(self) -> None:
         """Send what there is room for. Raises what the socket raises."""
         self._release_held()
+        if not self._outgoing:
+            return
+        if len(self._outgoing) == 1 and len(self._outgoing[0]) <= _RECORD:
+            self._send_waiting()
+            return
+        self._cork(True)
+        try:
+            self._send_waiting()
+        finally:
+            self._cork(False)
+
+    def _send_waiting(self) -> None:
         while self._outgoing:
-            data = self._outgoing[0]
+            data = whole = self._outgoing[0]
             try:
-                sent = self._socket.send(data)
+                while data:
+                    data = data[self._socket.send(data) :]
             except self._would_block:
+                self._outgoing[0] = data
                 return
-            self._moved = self._clock()
-            if sent < len(data):
-                self._outgoing[0] = data[sent:]
-            else:
-                self._outgoing.popleft()
+            finally:
+                if data is not whole:
+                    self._moved = self._clock()
+            self._outgoing.popleft()
+
+    def _hold(self, data: bytes) -> None:
+        self._held.append(data)
+        self._held_bytes += len(data)
 
     def _release_held(self) -> None:
         if self._held:
@@ -195,15 +215,15 @@ class Link:
     def _receive(self) -> bool:
         """Receive once. Returns whether that was not the end of input."""
         room = self.connection.room()
-        if room is None or self._receive_into is None:
-            data = self._socket.recv(_READ_SIZE)
+        if room is None or self._read_into is None:
+            data = self._socket.recv(_RECORD)
             self.connection.receive(data)
             self._came += len(data)
             return bool(data)
-        filled = 0
+        filled, size = 0, len(room)
         try:
             # Again and again, without a look at anything else: one read gives no more than 16 KiB.
-            while filled < len(room) and (count := self._receive_into(room[filled:])):
+            while filled < size and (count := self._read_into(size - filled, room[filled:])):
                 filled += count
         except self._would_block:
             if not filled:
@@ -213,9 +233,9 @@ class Link:
             return True
         self._came += filled
         self.connection.received(filled)
-        if filled < len(room):
+        if filled < size:
             self.connection.receive(b"")
-        return filled == len(room)
+        return filled == size
 
     def events(self) -> Generator[m.Message | Closed, None, bool]:
         """Yield the messages that have been received already. Returns whether nothing comes any more."""

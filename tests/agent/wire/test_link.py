@@ -9,6 +9,8 @@ from agent.wire.connection import Closed, Connection, Role, State
 from agent.wire.errors import LocalProtocolError, RemoteProtocolError
 from agent.wire.link import AnswersUnreadError, Link, LinkError, PeerSilentError, WriteStuckError
 
+RECORD = 16 * 1024  # TLS takes no more at a time
+
 
 class NotNow(Exception):
     """What this socket says when it would block."""
@@ -22,6 +24,7 @@ class Socket:
         self.incoming: list[bytes | Exception] = []
         self.room: int | None = None
         self.sent: list[bytes] = []
+        self.corked: list[tuple[bool, int]] = []  # each time with the number of pieces sent by then
         self.asked: list[int] = []
 
     def recv(self, size: int) -> bytes:
@@ -34,7 +37,7 @@ class Socket:
     def send(self, data: memoryview) -> int:
         if self.room == 0:
             raise NotNow
-        count = len(data) if self.room is None else min(len(data), self.room)
+        count = min(len(data), RECORD, len(data) if self.room is None else self.room)
         if self.room is not None:
             self.room -= count
         self.sent.append(bytes(data[:count]))
@@ -48,7 +51,14 @@ class Rig:
         self.now = 1000.0
         self.socket = Socket()
         self.controller = controller
-        self.link = Link(agent, self.socket, would_block=(NotNow,), clock=lambda: self.now, wall=lambda: 7.5)
+        self.link = Link(
+            agent,
+            self.socket,
+            would_block=(NotNow,),
+            clock=lambda: self.now,
+            wall=lambda: 7.5,
+            cork=lambda on: self.socket.corked.append((on, len(self.socket.sent))),
+        )
 
     def come(self, *messages: m.Message) -> None:
         """Let messages arrive in one piece."""
@@ -122,6 +132,53 @@ def test_a_socket_without_room_is_asked_once(busy: Rig) -> None:
     busy.socket.room = None
     busy.link.flush()
     assert busy.went() == [m.Stdout(b"one")]
+
+
+def test_a_large_message_fills_records_to_the_last_byte(busy: Rig) -> None:
+    """What is left over, be it the nine bytes of its header, would be a record of its own."""
+    small, large = m.Stderr(b"y" * 50), m.Stdout(b"x" * (3 * RECORD - 9 - 59))
+    busy.link.queue(small)
+    busy.link.send(large)
+    assert list(map(len, busy.socket.sent)) == [RECORD] * 3
+    assert busy.went() == [small, large]
+
+
+@pytest.mark.parametrize("size", [RECORD - 9, RECORD, RECORD + 1, 2 * RECORD - 9, 256 * 1024])
+def test_large_messages_of_any_size_go_whole(busy: Rig, size: int) -> None:
+    busy.link.send(m.Stdout(b"x" * size))
+    assert len(busy.socket.sent) == (size + 9 + RECORD - 1) // RECORD
+    assert busy.went() == [m.Stdout(b"x" * size)]
+
+
+def test_several_records_are_corked_and_a_single_one_is_not(busy: Rig) -> None:
+    busy.link.send(m.Stdout(b"x" * 100))
+    assert busy.socket.corked == []
+    busy.link.send(m.Stdout(b"x" * 3 * RECORD))
+    assert busy.socket.corked == [(True, 1), (False, 5)]
+
+
+def test_what_stays_behind_is_not_corked(busy: Rig) -> None:
+    busy.socket.room = RECORD + 5
+    busy.link.send(m.Stdout(b"x" * 3 * RECORD))
+    assert busy.socket.corked == [(True, 0), (False, 2)]
+    busy.now += 59
+    busy.socket.room = 7
+    busy.link.flush()
+    busy.now += 59
+    assert busy.link.tick() == 1, "seconds since a byte has moved"
+    busy.socket.room = None
+    busy.link.flush()
+    assert busy.went() == [m.Stdout(b"x" * 3 * RECORD)]
+
+
+def test_an_error_takes_the_cork_off(busy: Rig) -> None:
+    def broken(data: memoryview) -> int:
+        raise BrokenPipeError(32, "gone")
+
+    busy.socket.send = broken  # type: ignore[method-assign]
+    with pytest.raises(BrokenPipeError):
+        busy.link.send(m.Stdout(b"x" * 3 * RECORD))
+    assert busy.socket.corked == [(True, 0), (False, 0)]
 
 
 def test_other_errors_of_the_socket_pass_through(busy: Rig) -> None:
