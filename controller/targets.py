@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from controller.errors import FleetError
-from inventory import Host, Inventory, InventoryError, ad_hoc, fill, load, select
+from inventory import Host, Inventory, InventoryError, fill, load, select
 
 __all__ = ["as_fleet_error", "fill_argument", "fill_command", "load_inventory", "select_hosts"]
 
@@ -29,6 +29,8 @@ def load_inventory(
         if sources:
             known = load(sources, stdin=stdin, warn=warn, cache_ttl=cache_ttl, refresh_cache=refresh_cache)
         if hosts is not None:
+            from inventory import ad_hoc
+
             return ad_hoc(hosts, known)
     except InventoryError as error:
         raise as_fleet_error(error) from None

@@ -6,16 +6,21 @@ and back. Its rule: exactly the hosts that were asked for, in a stable order, or
 where it went wrong.
 """
 
-from inventory.adhoc import ad_hoc
 from inventory.errors import InventoryError, TemplateError
-from inventory.folding import fold
 from inventory.model import Host, Inventory, origins
 from inventory.names import MAX_HOSTS, Value
-from inventory.nodeset import NodeSet, expand
-from inventory.patterns import match, select
-from inventory.report import as_ansible_list, graph
+from inventory.selection import select
 from inventory.sources import load
 from inventory.template import fill
+
+TYPE_CHECKING = False  # as in `controller`
+
+if TYPE_CHECKING:
+    from inventory.adhoc import ad_hoc
+    from inventory.folding import fold
+    from inventory.nodeset import NodeSet, expand
+    from inventory.patterns import match
+    from inventory.report import as_ansible_list, graph
 
 __all__ = [
     "MAX_HOSTS",
@@ -36,3 +41,28 @@ __all__ = [
     "origins",
     "select",
 ]
+
+
+def __getattr__(name: str) -> object:
+    # On demand: a run on all hosts of a file has no use for these, and they take as long to load as the rest.
+    if name == "ad_hoc":
+        from inventory.adhoc import ad_hoc
+
+        return ad_hoc
+    if name == "fold":
+        from inventory.folding import fold
+
+        return fold
+    if name == "match":
+        from inventory.patterns import match
+
+        return match
+    if name in ("NodeSet", "expand"):
+        from inventory import nodeset
+
+        return getattr(nodeset, name)
+    if name in ("as_ansible_list", "graph"):
+        from inventory import report
+
+        return getattr(report, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

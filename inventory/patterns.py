@@ -18,7 +18,7 @@ from itertools import pairwise
 from inventory.addresses import is_address, split_port
 from inventory.errors import InventoryError, nearest
 from inventory.files import decode, read_bytes
-from inventory.model import Host, Inventory
+from inventory.model import Inventory
 from inventory.nodeset import OPERATORS, combine, expand, product
 from inventory.nodeset import split as split_node_set
 
@@ -27,25 +27,6 @@ _NODE_SET_BRACKETS = r"\[[0-9,/\s-]+\]"
 _BUILT_IN = ("all", "ungrouped")
 # A limit file is a list of names; this is room for a million of them.
 _LIMIT_FILE_BYTES = 64 * 1024 * 1024
-
-
-def select(inventory: Inventory, *, limits: Sequence[str] = (), exclude: Sequence[str] = ()) -> list[Host]:
-    """Return the hosts that every one of `limits` means and none of `exclude`, in the order of the inventory.
-
-    Raises:
-        InventoryError: no host is left, or a pattern means nothing.
-    """
-    if not inventory.names:
-        raise InventoryError("the inventory holds no hosts")
-    chosen = set(inventory.names)
-    for limit in limits:
-        chosen &= set(match(inventory, limit))
-    for pattern in exclude:
-        chosen -= set(match(inventory, pattern))
-    if not chosen:
-        words = [f"-l {limit}" for limit in limits] + [f"-x {pattern}" for pattern in exclude]
-        raise InventoryError("no host matched", text=" ".join(words))
-    return [inventory[name] for name in inventory.names if name in chosen]
 
 
 def match(inventory: Inventory, pattern: str) -> list[str]:

@@ -14,9 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from inventory import ini, listing, varsfiles
+from inventory import ini, varsfiles
 from inventory.addresses import split_port
-from inventory.documents import Document
 from inventory.errors import InventoryError, printable, quoted
 from inventory.files import decode, listed, read_bytes, read_stream, unreadable
 from inventory.model import Inventory
@@ -147,7 +146,9 @@ class _Reader:
     def run(self, path: str) -> bool:
         """Read what the script `path` prints; False when it is no script, for all its x bit."""
         # These bring half the start-up time of the package with them (subprocess, tempfile, hashlib).
+        from inventory import listing
         from inventory.cache import Cache, default_directory
+        from inventory.documents import Document
         from inventory.scripts import NotExecutableError, Script
 
         options = self.options
@@ -172,6 +173,9 @@ class _Reader:
 
     def read_text(self, text: str, path: str) -> None:
         if text.lstrip()[:1] == "{":
+            from inventory import listing
+            from inventory.documents import Document
+
             listing.parse(Document(path, text), self.tree, warn=self.options.warn)
             return
         line = _first_line(text)

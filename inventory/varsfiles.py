@@ -8,7 +8,6 @@ import os
 import shlex
 from collections.abc import Callable, Container, Iterator
 
-from inventory.documents import Document, Member
 from inventory.errors import InventoryError, location, printable
 from inventory.files import decode, listed, read_bytes
 from inventory.names import OURS, check_variable
@@ -87,10 +86,13 @@ class _Reader:
         if start and not path.endswith(".json") and start not in "{[":
             self.skipped.append(path)
         elif start:
-            yield _layer(Document(path, text))
+            yield _layer(path, text)
 
 
-def _layer(document: Document) -> Layer:
+def _layer(path: str, text: str) -> Layer:
+    from inventory.documents import Document, Member  # for few inventories
+
+    document = Document(path, text)
     value = document.load()
     if not isinstance(value, dict):
         raise document.error("expected an object of variables")

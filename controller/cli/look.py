@@ -109,20 +109,37 @@ class Look:
         Raises FleetError for what an option says and nobody can do.
         """
         from controller.output import OutputError, Tee
-        from controller.output.folder import OutputDir
         from controller.render import FormatError
 
         try:
             sink = self._sink(*writers(self.color, line), hosts)
-            return sink if self.output_dir is None else Tee(OutputDir(self.output_dir), sink)
+            if self.output_dir is None:
+                return sink
+            from controller.output.folder import OutputDir
+
+            return Tee(OutputDir(self.output_dir), sink)
         except OutputError as error:
             raise FleetError("--output-dir", str(error)) from None
         except FormatError as error:
             raise FleetError("--format", str(error)) from None
 
     def _sink(self, out: Writer, err: Writer, hosts: Callable[[], Sequence[str]]) -> Sink:
-        from controller.output import documents, stream, table
+        if self.stream or self.raw:
+            return self._passing(out, err, hosts)
+        if self.fold or self.diff or self.columns:
+            return self._together(out, err)
+        if self.json or self.jsonl:
+            from controller.output import documents
+
+            return documents.Json(out) if self.json else documents.JsonLines(out)
+        from controller.output import table
         from controller.render import DEFAULT_FORMAT
+
+        return table.Table(out, err, tablefmt=self.tablefmt or DEFAULT_FORMAT, failures_only=self.quiet)
+
+    def _passing(self, out: Writer, err: Writer, hosts: Callable[[], Sequence[str]]) -> Sink:
+        """Return what shows output as it comes."""
+        from controller.output import stream
 
         if self.stream:
             shown = stream.Stream(out, err, align=hosts() if out.terminal else ())
@@ -131,15 +148,7 @@ class Look:
             from controller.output.digests import StreamFold
 
             return StreamFold(out, err, shown, masks=self._masks())
-        if self.fold or self.diff or self.columns:
-            return self._together(out, err)
-        if self.raw:
-            return stream.Raw(out, err)
-        if self.json:
-            return documents.Json(out)
-        if self.jsonl:
-            return documents.JsonLines(out)
-        return table.Table(out, err, tablefmt=self.tablefmt or DEFAULT_FORMAT, failures_only=self.quiet)
+        return stream.Raw(out, err)
 
     def _together(self, out: Writer, err: Writer) -> Sink:
         """Return what shows hosts together rather than one by one."""
