@@ -91,8 +91,10 @@ def _connect(sock: socket.socket, where: Any, waiter: Waiter, timeout: float) ->
 
 def _addresses(name: str, port: int, waiter: Waiter, timeout: float) -> list[_Address]:
     """Look a name up; an address needs no lookup."""
+    # Given text, it would load the tables of IDNA, to encode what has no need of them.
+    literal = name.encode("ascii") if name.isascii() else name
     try:
-        found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        found = socket.getaddrinfo(literal, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
         return [(entry[0], entry[4]) for entry in found]
     except (socket.gaierror, UnicodeError):
         return _Lookup(name, port).result(waiter, timeout)

@@ -8,7 +8,7 @@ import itertools
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from inventory.errors import InventoryError
 from inventory.names import MAX_HOSTS
@@ -64,7 +64,7 @@ def expand_ranges(pattern: str) -> list[str]:
         if "]" in piece:
             raise InventoryError("a range is closed that was not opened", text=pattern)
     axes = [_axis(text, pattern) for text in inside]
-    count = math.prod(axis.count for axis in axes)
+    count = math.prod(axis.size for axis in axes)
     if count > MAX_HOSTS:
         raise InventoryError(f"a range of {count} hosts is over the limit of {MAX_HOSTS}", text=pattern)
     names = []
@@ -74,11 +74,10 @@ def expand_ranges(pattern: str) -> list[str]:
     return names
 
 
-@dataclass(frozen=True, slots=True)
-class Axis:
+class Axis(NamedTuple):
     """One range: how many words it gives, known before any is made, and the words."""
 
-    count: int
+    size: int
     words: Iterable[str]
 
 

@@ -8,6 +8,7 @@ an error when it is looked at, never a wrong address.
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import NamedTuple
 
 from inventory.errors import InventoryError, location, nearest
 from inventory.names import Value, port_number, word
@@ -159,8 +160,7 @@ class Inventory:
         return Chain(tuple(sorted(above)), tuple(layers), variables)
 
 
-@dataclass(frozen=True, slots=True)
-class Chain:
+class Chain(NamedTuple):
     """What all hosts of the same groups share: the names of the groups, and their variables merged."""
 
     names: tuple[str, ...]

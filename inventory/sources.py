@@ -11,8 +11,7 @@ import re
 import shlex
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from inventory import ini, varsfiles
 from inventory.addresses import split_port
@@ -29,8 +28,7 @@ SCRIPT_SECONDS = 120.0
 _YAML = re.compile(r"---(\s.*)?|[\w.\"'-]+:(\s.*)?")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class Options(NamedTuple):
     """How sources are read: who hears warnings, and how scripts are run and their output kept."""
 
     warn: Callable[[str], None]

@@ -7,7 +7,7 @@ must be the same machine in both tools.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from inventory.errors import InventoryError
 from inventory.names import MAX_HOSTS, Value, check_group_name
@@ -26,8 +26,7 @@ class Layer(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """Variables of one line of a file, shared by all hosts that the line names."""
 
     variables: Mapping[str, Value]

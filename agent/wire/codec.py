@@ -210,7 +210,7 @@ def decode_payload(kind: type[m.Message], payload: bytes | memoryview) -> m.Mess
     """Read the payload of a frame that holds a `kind`. Raises ValueError."""
     if issubclass(kind, DATA):
         return kind(payload)
-    if (plain := PLAIN.get(kind)) is not None and (match := plain.pattern.fullmatch(payload)) is not None:
+    if (plain := PLAIN.get(kind)) is not None and (match := re.fullmatch(plain.pattern, payload)) is not None:
         return plain.decode(match)
     return _make(kind, decode_json(bytes(payload)))
 

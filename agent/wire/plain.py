@@ -26,7 +26,7 @@ class Plain:
     """
 
     encode: Callable[[Any], bytes | None]
-    pattern: re.Pattern[bytes]
+    pattern: bytes  # a regular expression of the whole
     decode: Callable[[re.Match[bytes]], f.FileMessage]
 
 
@@ -47,12 +47,12 @@ def _encode_close(message: f.Close) -> bytes | None:
 PLAIN: dict[type[object], Plain] = {
     f.Open: Plain(
         _encode_open,
-        re.compile(rb'\{"index":%b,"offset":%b,"size":%b\}' % (_NUMBER, _NUMBER, _NUMBER)),
+        rb'\{"index":%b,"offset":%b,"size":%b\}' % (_NUMBER, _NUMBER, _NUMBER),
         lambda match: f.Open(int(match[1]), int(match[2]), int(match[3])),
     ),
     f.Close: Plain(
         _encode_close,
-        re.compile(rb'\{"size":%b,"sha256":"([0-9a-f]{64})"\}' % _NUMBER),
+        rb'\{"size":%b,"sha256":"([0-9a-f]{64})"\}' % _NUMBER,
         lambda match: f.Close(int(match[1]), match[2].decode("ascii")),
     ),
 }

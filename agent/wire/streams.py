@@ -7,7 +7,6 @@ of bytes and a running SHA-256, and exactly one end, which says the same.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
 
 from agent.wire import messages as m
 from agent.wire.constants import MAX_SCRIPT, STDIN_WINDOW
@@ -23,13 +22,15 @@ _STREAM_OF: dict[type[m.Message], m.Stream] = {
 }
 
 
-@dataclass(slots=True)
 class _Tally:
     """What has passed of one stream."""
 
-    bytes: int = 0
-    digest: hashlib._Hash = field(default_factory=hashlib.sha256)
-    ended: bool = False
+    __slots__ = ("bytes", "digest", "ended")
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self.digest = hashlib.sha256()
+        self.ended = False
 
 
 class Streams:
