@@ -12,7 +12,7 @@ def make_room(size: int) -> memoryview:
     """Return a writable buffer of `size` bytes.
 
     The record that OpenSSL copies such data to comes from the same heap, often from right behind the buffer. With a
-    buffer of whole pages both then lie at the same place of their pages but for some bytes, and there `rep movsb` of an
-    AMD Zen 3, with which glibc copies, is ten times slower: pushing 1 GiB took 3.6 s of CPU instead of 3.1 s.
+    buffer of whole pages both then lie at the same place of their pages but for some bytes, and there the copying of
+    some processors (`rep movsb` of an AMD EPYC) is ten times slower: to push 1 GiB took 3.6 s of CPU instead of 3.1 s.
     """
     return memoryview(bytearray(size + _APART))[:size]
