@@ -6,7 +6,8 @@ from controller.errors import FleetError
 from controller.results import Result, exit_code
 from controller.shell.commands import execute
 from controller.shell.dialogue import Dialogue
-from controller.shell.prompt import Lines, SignalledError
+from controller.shell.prompt import Lines
+from controller.shell.signals import SignalledError
 from controller.text import clean_line
 
 __all__ = ["converse"]

@@ -6,30 +6,21 @@ a prompt. Both join a line that ends in a backslash with the next one, and give 
 
 from __future__ import annotations
 
-import contextlib
 import glob
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import FrameType, ModuleType
+from types import ModuleType
 from typing import BinaryIO, Protocol
 
 from controller.errors import FleetError
 from controller.output import Writer
+from controller.shell.signals import Signals
 
-__all__ = ["Lines", "SignalledError", "Stream", "Terminal", "history_path"]
+__all__ = ["Lines", "Stream", "Terminal", "history_path"]
 
 _MOST_LINES = 1000  # of history
 _CONTINUED = "> "
-
-
-class SignalledError(Exception):
-    """A signal that ends the prompt came while it waited. `number` is which."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
 
 
 class Lines(Protocol):
@@ -72,34 +63,34 @@ class Terminal:
             self._prepare(self._readline, candidates)
 
     def next(self, prompt: str) -> str | None:
-        with _signals():
+        with Signals() as signals:
             try:
-                line = _joined(self._ask(prompt))
+                line = _joined(self._ask(prompt, signals))
             except UnicodeDecodeError as error:
                 raise FleetError("line", f"is not text: byte {error.start + 1} is no UTF-8") from None
         if line is not None:
             self._remember(line)
         return line
 
-    def _ask(self, prompt: str) -> Callable[[], str | None]:
+    def _ask(self, prompt: str, signals: Signals) -> Callable[[], str | None]:
         shown = iter([prompt])
 
         def ask() -> str | None:
             try:
-                return self._read(next(shown, _CONTINUED))
+                return self._read(next(shown, _CONTINUED), signals)
             except EOFError:
                 self._err.line("")
                 return None
 
         return ask
 
-    def _read(self, prompt: str) -> str:
+    def _read(self, prompt: str, signals: Signals) -> str:
         if sys.stdout.isatty():
-            return input(prompt)
+            return signals.wait(input, prompt)
         # Results go elsewhere, and input() would write the prompt among them.
         self._err.write(prompt.encode("utf-8", "backslashreplace"))
         self._err.flush()
-        line = sys.stdin.readline()
+        line = signals.wait(sys.stdin.readline)
         if not line:
             raise EOFError
         return line.removesuffix("\n")
@@ -206,22 +197,6 @@ def _readline() -> ModuleType | None:
     except ImportError:  # a Python that was built without it: lines can be typed all the same
         return None
     return readline
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[None]:
-    """Have SIGTERM and SIGHUP raise SignalledError: who dies of them leaves the terminal as readline has it."""
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        raise SignalledError(number)
-
-    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, leave) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _load_history(path: str) -> list[str]:
