@@ -60,8 +60,10 @@ class Files:
     journal: Journal | None
     clock: Callable[[], float] = time.monotonic
 
-    def start(self, request: Request, controller: str, send: Callable[[m.Message], None]) -> Transfer:
-        """Start what a controller asks for. Raises TransferError."""
+    def start(
+        self, request: Request, controller: str, send: Callable[[m.Message], None], *, whole_files: bool = False
+    ) -> Transfer:
+        """Start what a controller, who may know `whole_files`, asks for. Raises TransferError."""
         rules = self.rules(controller)
         tally = Tally(_kind_of(request), request.run)
         needed = Permission.PULL if isinstance(request, f.Pull) else Permission.PUSH
@@ -71,7 +73,7 @@ class Files:
             if isinstance(request, f.Push):
                 return self._push(request, controller, rules, tally, send)
             if isinstance(request, f.Pull):
-                return self._pull(request, rules, tally, send)
+                return self._pull(request, rules, tally, send, whole_files)
             return self._rollback(request, controller, rules, tally, send)
         except FileError as error:
             raise TransferError("failed", str(error)) from None
@@ -95,7 +97,9 @@ class Files:
         receiver = Receiver(to.base, to.place, options, tell, tell=True, hooks=hooks, token=token, made=to.made)
         return Transfer(receiver, tally, [to.base], hooks)
 
-    def _pull(self, pull: f.Pull, rules: Controller, tally: Tally, send: Callable[[m.Message], None]) -> Transfer:
+    def _pull(
+        self, pull: f.Pull, rules: Controller, tally: Tally, send: Callable[[m.Message], None], whole_files: bool
+    ) -> Transfer:
         roots = _roots(rules.pull)
         sources: list[Source] = []
         try:
@@ -110,7 +114,8 @@ class Files:
             _release([source.folder for source in sources])
             raise
         options = SenderOptions(pull.follow, pull.exclude, max_size=pull.max_size, max_files=pull.max_files)
-        sender = Sender(Listing(iter(sources), options, Links.OWNED, roots), send, tally)
+        listing = Listing(iter(sources), options, Links.OWNED, roots)
+        sender = Sender(listing, send, tally, whole_files=whole_files)
         return Transfer(sender, tally, [source.folder for source in sources])
 
     def _rollback(

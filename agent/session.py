@@ -29,7 +29,14 @@ from agent.tree.errors import TransferError
 from agent.wire import file_messages as f
 from agent.wire import messages as m
 from agent.wire.connection import Closed, Connection, Role
-from agent.wire.constants import FEATURES, LOGIN_DEADLINE, MIN_PROTOCOL_VERSION, NONCE_LENGTH, PROTOCOL_VERSION
+from agent.wire.constants import (
+    FEATURES,
+    LOGIN_DEADLINE,
+    MIN_PROTOCOL_VERSION,
+    NONCE_LENGTH,
+    PROTOCOL_VERSION,
+    WHOLE_FILES,
+)
 from agent.wire.handshake import (
     AuthenticationError,
     Verifier,
@@ -411,7 +418,8 @@ class Session:
             "%s from %s as %s: %s %s (run %s)", who, self._source, quote(request.host), kind, what, word(request.run)
         )
         try:
-            self._transfer = self._services.files.start(request, who, self._link.queue)
+            whole_files = bool(self._link.connection.features & WHOLE_FILES)
+            self._transfer = self._services.files.start(request, who, self._link.queue, whole_files=whole_files)
         except TransferError as error:
             log.warning("refused the %s %s: %s", kind, what, error)
             self._link.send(m.Error(error.code, str(error)))

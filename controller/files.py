@@ -160,8 +160,8 @@ def plan_of(going: Going, work: Callable[[Target, Meter, Client], Result]) -> Pl
         try:
             with Client(target, going.key, going.token, connect_timeout=going.connect_timeout) as client:
                 result = work(target, meter, client)
-            went_on = result.note is not None and result.note.startswith(transfer.GOES_ON)
-            return _told_if_refused(result, target, going) if went_on else result
+            goes_on = result.status is Status.BROKEN and result.note is not None  # which says that it can
+            return _told_if_refused(result, target, going) if goes_on else result
         except HostError as error:
             elapsed = 0.0 if isinstance(error, CancelledError) else time.monotonic() - began
             return Result(target.name, error.status, elapsed=elapsed, error=error.reason, tally=Tally())

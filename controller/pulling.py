@@ -97,14 +97,16 @@ class Pulling:
 
     def take(self, message: m.Message) -> None:
         """Judge a message, count it, and pass it on. Raises RemoteProtocolError and NoRoomError."""
-        if isinstance(message, f.Data):
+        if isinstance(message, f.Data | f.Whole):
+            if isinstance(message, f.Whole):
+                self._opened(message.index, 0, len(message.data))
             self._meter.moved += len(message.data)
             self._content(len(message.data))
             self._look_at_disk(len(message.data))
         elif isinstance(message, f.Hole):
             self._content(message.length)
         elif isinstance(message, f.Open):
-            self._opened(message)
+            self._opened(message.index, message.offset, message.size)
         elif isinstance(message, f.Entries):
             message = self._entries(message)
         elif isinstance(message, f.Same):
@@ -162,15 +164,15 @@ class Pulling:
             raise RemoteProtocolError(f"nothing about {self._unanswered[0]!r}, which was asked for")
         return replace(message, entries=tuple(entries))
 
-    def _opened(self, message: f.Open) -> None:
-        entry = self._files.pop(message.index, None)
+    def _opened(self, index: int, offset: int, size: int | None) -> None:
+        entry = self._files.pop(index, None)
         if entry is None:
-            raise RemoteProtocolError(f"entry {message.index} was not asked for")
-        announced = self._options.max_size or _MOST_UNANNOUNCED if message.size is None else message.size
-        if announced > entry.size and message.size is not None and announced - message.offset > self._room():
-            raise NoRoomError(announced - message.offset, self._room())  # it has grown since it was listed
-        self._coming = _Coming(entry.path, announced, message.offset)
-        self._ledger.sent(message.offset)
+            raise RemoteProtocolError(f"entry {index} was not asked for")
+        announced = self._options.max_size or _MOST_UNANNOUNCED if size is None else size
+        if announced > entry.size and size is not None and announced - offset > self._room():
+            raise NoRoomError(announced - offset, self._room())  # it has grown since it was listed
+        self._coming = _Coming(entry.path, announced, offset)
+        self._ledger.sent(offset)
 
     def _content(self, length: int) -> None:
         if self._coming is None:

@@ -15,6 +15,7 @@ from agent.tree.sender import Listed, Sender
 from agent.wire import file_messages as f
 from agent.wire import messages as m
 from agent.wire.connection import Closed
+from agent.wire.constants import WHOLE_FILES
 from agent.wire.errors import ConnectionEndedError, LocalProtocolError, ProtocolError, RemoteProtocolError
 from agent.wire.link import LinkError
 from controller.client import Client, reason_of
@@ -26,10 +27,10 @@ from controller.results import Result, Status
 if TYPE_CHECKING:
     from controller.landing import Landing
 
-__all__ = ["GOES_ON", "Asking", "Part", "converse", "pull", "push", "rollback"]
+__all__ = ["Asking", "Part", "converse", "pull", "push", "rollback"]
 
 _CLOSED = "the agent closed it before the end of the transfer"
-GOES_ON = "the same command again goes on where this one stopped"
+_GOES_ON = "the same command again goes on where this one stopped"
 _RUN_ID = r"[0-9]{8}-[0-9]{6}-[0-9a-f]{6,32}"
 _STATUS_OF_CODE = {"denied": Status.DENIED, "failed": Status.FAILED}
 
@@ -72,13 +73,15 @@ def push(
     link = client.link
 
     def send(message: m.Message) -> None:
-        if isinstance(message, f.Data):
+        if isinstance(message, f.Data | f.Whole):
             meter.moved += len(message.data)
         elif isinstance(message, f.Entries):
             meter.complete = message.last
         link.queue(message)
 
-    return converse(client, request, Sender(listing, send, ledger, digests), ledger, timeout)
+    whole_files = bool(link.connection.features & WHOLE_FILES)
+    sender = Sender(listing, send, ledger, digests, whole_files=whole_files)
+    return converse(client, request, sender, ledger, timeout)
 
 
 def pull(
@@ -165,9 +168,9 @@ def converse(client: Client, request: m.Message, part: Part, ledger: Ledger, tim
         return ledger.failure(Status.FAILED, f"cannot be sent: {error}")
     except (OSError, LinkError, ConnectionEndedError) as error:
         reason = _CLOSED if isinstance(error, ConnectionEndedError) else reason_of(error)
-        note = None if isinstance(request, f.Rollback) else GOES_ON
+        note = None if isinstance(request, f.Rollback) else _GOES_ON
         if isinstance(request, f.Push):  # what a killed agent has written is removed at its next start
-            note = f"{GOES_ON}, unless the agent was killed"
+            note = f"{_GOES_ON}, unless the agent was killed"
         return ledger.failure(Status.BROKEN, f"the connection was lost: {reason}", note=note)
     except ProtocolError as error:
         return ledger.failure(Status.BROKEN, f"the agent broke the protocol: {error}")

@@ -86,10 +86,15 @@ class Incoming:
             self._data(message.data, len(message.data))
         elif isinstance(message, f.Hole):
             self._data(None, message.length)
+        elif isinstance(message, f.Whole):
+            self._begin(message.index, 0, len(message.data), plan_of)
+            if message.data:
+                self._data(message.data, len(message.data))
+            self._end(len(message.data), message.sha256)
         elif isinstance(message, f.Open):
-            self._begin(message, plan_of)
+            self._begin(message.index, message.offset, message.size, plan_of)
         elif isinstance(message, f.Close):
-            self._end(message)
+            self._end(message.size, message.sha256)
         elif isinstance(message, f.Same):
             for index in message.indexes:
                 self._same(index, plan_of(index))
@@ -127,19 +132,19 @@ class Incoming:
 
     # One file's content ---------------------------------------------------------------------------------------------
 
-    def _begin(self, message: f.Open, plan_of: Callable[[int], Plan]) -> None:
+    def _begin(self, index: int, offset: int, size: int | None, plan_of: Callable[[int], Plan]) -> None:
         if self._open is not None:
             raise RemoteProtocolError("a file is opened while another is open")
-        self._answered(message.index)
-        plan = plan_of(message.index)
-        if message.offset not in (0, plan.wanted_from):
-            raise RemoteProtocolError(f"a file from byte {message.offset} on, expected {plan.wanted_from} or 0")
-        self._open = _Open(plan, message.offset, message.size)
+        self._answered(index)
+        plan = plan_of(index)
+        if offset not in (0, plan.wanted_from):
+            raise RemoteProtocolError(f"a file from byte {offset} on, expected {plan.wanted_from} or 0")
+        self._open = _Open(plan, offset, size)
         try:
             if self._options.diff and plan.old_is_file:
                 self._send_old(plan)
             if not self._options.check:
-                self._prepare(plan, message.offset, message.size or 0)
+                self._prepare(plan, offset, size or 0)
         except OSError as error:
             _give_up(plan, FileError.from_os("enter its directory", error))
         except FileError as error:
@@ -183,21 +188,21 @@ class Incoming:
         except FileError as error:
             _give_up(plan, error)
 
-    def _end(self, message: f.Close) -> None:
+    def _end(self, size: int, sha256: str) -> None:
         if self._open is None:
             raise RemoteProtocolError("the end of a file that is not open")
         opened, self._open = self._open, None
         plan = opened.plan
         plan.ready = True
-        plan.size, plan.sha256 = message.size, message.sha256
-        announced = message.size if self._options.check else opened.offset
-        if message.size != announced or opened.size not in (None, message.size):
-            raise RemoteProtocolError(f"{plan.entry.path!r} ended after {announced} bytes, expected {message.size}")
+        plan.size, plan.sha256 = size, sha256
+        announced = size if self._options.check else opened.offset
+        if size != announced or opened.size not in (None, size):
+            raise RemoteProtocolError(f"{plan.entry.path!r} ended after {announced} bytes, expected {size}")
         if plan.error is not None:
             plan.size, plan.sha256 = 0, None
             return
         if plan.temporary is not None:
-            if plan.temporary.digest.hexdigest() != message.sha256:
+            if plan.temporary.digest.hexdigest() != sha256:
                 plan.temporary.discard()
                 plan.temporary = None
                 raise RemoteProtocolError(f"wrong checksum on {plan.entry.path!r}")

@@ -1,7 +1,8 @@
 """Messages to bytes and back, exactly: what is too long, too short, of the wrong type or left over is an error.
 
-Three kinds of body: the login's are fixed layouts, data messages are the bare bytes, all others are JSON objects. A
-reader raises ValueError for anything it does not like; `connection` decides whose fault that was.
+Three kinds of body: the login's are fixed layouts, data messages are the bare bytes (a whole file, behind its digest),
+all others are JSON objects. A reader raises ValueError for anything it does not like; `connection` decides whose fault
+that was.
 
 Keys of JSON objects that a message does not know are ignored, so that a later version may add some. Everything else
 that two parsers might take differently is refused: duplicate keys, NaN and infinities, lone surrogates other than those
@@ -33,6 +34,7 @@ from agent.wire.constants import (
     MAX_HANDSHAKE_BODY,
     MAX_INTEGER_DIGITS,
     MAX_RUN_PAYLOAD,
+    MAX_WHOLE,
     PROOF_LENGTH,
 )
 from agent.wire.plain import PLAIN
@@ -79,7 +81,10 @@ FRAME_TYPES: dict[int, type[m.Message]] = {
     0x4B: f.Old,
     0x4C: f.Outcomes,
     0x4D: f.Done,
+    0x4E: f.Whole,
 }
+
+_WHOLE = struct.Struct(">Q32s")  # index and SHA-256, before the content
 
 # The longest payload of each type, in bytes; checked before a byte of it is read.
 LIMITS: dict[type[m.Message], int] = {
@@ -95,6 +100,7 @@ LIMITS: dict[type[m.Message], int] = {
     f.Data: MAX_DATA_PAYLOAD,
     f.Wants: MAX_BATCH_PAYLOAD,
     f.Outcomes: MAX_BATCH_PAYLOAD,
+    f.Whole: _WHOLE.size + MAX_WHOLE,
 }
 
 # Messages whose payload are the bare bytes.
@@ -199,6 +205,8 @@ def encode_payload(message: m.Message) -> bytes | memoryview:
     """Return the payload of a message that travels in a frame. Raises ValueError for one that nobody would read."""
     if isinstance(message, DATA):
         return message.data
+    if isinstance(message, f.Whole):
+        return _WHOLE.pack(message.index, bytes.fromhex(message.sha256)) + message.data
     if (plain := PLAIN.get(type(message))) is not None and (payload := plain.encode(message)) is not None:
         return payload
     # The reader's checks, so that we send nothing that the peer would break the connection over.
@@ -210,9 +218,18 @@ def decode_payload(kind: type[m.Message], payload: bytes | memoryview) -> m.Mess
     """Read the payload of a frame that holds a `kind`. Raises ValueError."""
     if issubclass(kind, DATA):
         return kind(payload)
+    if kind is f.Whole:
+        return _decode_whole(payload)
     if (plain := PLAIN.get(kind)) is not None and (match := re.fullmatch(plain.pattern, payload)) is not None:
         return plain.decode(match)
     return _make(kind, decode_json(bytes(payload)))
+
+
+def _decode_whole(payload: bytes | memoryview) -> f.Whole:
+    if len(payload) < _WHOLE.size:
+        raise ValueError(f"whole file in {len(payload)} bytes, expected no less than {_WHOLE.size}")
+    index, digest = _WHOLE.unpack_from(payload)
+    return f.Whole(index, digest.hex(), payload[_WHOLE.size :])
 
 
 def _make(kind: type[_Record], values: Mapping[str, object]) -> _Record:

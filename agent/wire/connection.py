@@ -27,6 +27,7 @@ from agent.wire.codec import (
     encode_handshake,
     encode_payload,
 )
+from agent.wire.constants import WHOLE_FILES
 from agent.wire.direct import DirectPayload
 from agent.wire.errors import ConnectionEndedError, LocalProtocolError, RemoteProtocolError
 from agent.wire.frames import encode_prefixed, frame_header, read_frame, read_prefixed
@@ -82,7 +83,7 @@ class Closed:
 NEED_DATA = NeedData.NEED_DATA
 
 # What the two parts in a transfer of files say: the sender is the controller in a push, the agent in a pull.
-_SENDER: tuple[type[m.Message], ...] = (f.Entries, f.Open, f.Data, f.Hole, f.Close, f.Same, f.Gone)
+_SENDER: tuple[type[m.Message], ...] = (f.Entries, f.Open, f.Data, f.Hole, f.Close, f.Whole, f.Same, f.Gone)
 _RECEIVER: tuple[type[m.Message], ...] = (f.Wants, f.Old, f.Data, f.Outcomes)
 
 # Who may say what, and the state after it. A message that is not here is an error.
@@ -164,7 +165,7 @@ _LOGIN: dict[State, type[m.Message]] = {
     State.VERDICT: m.Welcome,
 }
 _CODES = {kind: code for code, kind in FRAME_TYPES.items()}
-_DIRECT = [_CODES[kind] for kind in (f.Data, m.Stdout, m.Stderr)]
+_DIRECT = [_CODES[kind] for kind in (f.Data, f.Whole, m.Stdout, m.Stderr)]
 _OF_FILES = frozenset({f.Push, f.Pull, f.Rollback, f.Done, *_SENDER, *_RECEIVER})
 _WRITER = {
     m.Stream.STDIN: Role.CONTROLLER,
@@ -188,6 +189,7 @@ class Connection:
         self.state = State.HELLO
         self.hello = b""  # bodies of the two opening messages as they were on the wire, for the transcript
         self.challenge = b""
+        self.features = 0  # those that both sides have
         self._buffer = bytearray()
         self._direct = DirectPayload(_DIRECT)
         self._end_of_input = False
@@ -277,7 +279,7 @@ class Connection:
         if self.state in _LOGIN:
             body = encode_handshake(message)
             header = encode_prefixed(body)
-            self._remember(kind, body)
+            self._remember(message, body)
         else:
             payload = encode_payload(message)
             if len(payload) > LIMITS[kind]:
@@ -297,7 +299,7 @@ class Connection:
             return None
         message = decode_handshake(kind, body)
         after = self._after(self._peer, type(message))
-        self._remember(kind, body)
+        self._remember(message, body)
         self.state = after
         if after in _LOGIN:
             # Whoever sends more before our answer cannot have checked it. A request behind the proof, above all, must
@@ -334,6 +336,8 @@ class Connection:
         after = TABLE[sender][self.state].get(kind)
         if after is None:
             raise ValueError(f"{sender.value} may not send {kind.__name__} in state {self.state.value}")
+        if kind is f.Whole and not self.features & WHOLE_FILES:
+            raise ValueError(f"{sender.value} may not send {kind.__name__}, a feature that was not agreed upon")
         return after
 
     def _limit(self, code: int) -> int:
@@ -343,11 +347,11 @@ class Connection:
         self._after(self._peer, kind)
         return LIMITS[kind]
 
-    def _remember(self, kind: type[m.Message], body: bytes) -> None:
-        if kind is m.Hello:
+    def _remember(self, message: m.Message, body: bytes) -> None:
+        if isinstance(message, m.Hello):
             self.hello = body
-        elif kind is m.Challenge:
-            self.challenge = body
+        elif isinstance(message, m.Challenge):
+            self.challenge, self.features = body, message.features
 
     def _account(self, sender: Role, message: m.Message) -> None:
         """Keep the streams' counts, and check what they must agree with."""

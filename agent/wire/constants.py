@@ -10,7 +10,9 @@ from __future__ import annotations
 
 PROTOCOL_VERSION = 1
 MIN_PROTOCOL_VERSION = 1
-FEATURES = 0  # bit mask; none is assigned yet
+# Bits of what came after the first version 1. Whoever knows one offers it; it is used where both sides know it.
+WHOLE_FILES = 1  # a small file in one message
+FEATURES = WHOLE_FILES
 
 HELLO_MAGIC = b"FLTH"
 CHALLENGE_MAGIC = b"FLTC"
@@ -34,6 +36,8 @@ MAX_CONTROL_PAYLOAD = 16 * 1024
 # A batch of entries, wants or outcomes. One entry may be 4 KiB of path and as much of a link's target, and JSON may
 # stretch both six-fold.
 MAX_BATCH_PAYLOAD = 256 * 1024
+# The content of a small file, in the message that is all about it.
+MAX_WHOLE = 64 * 1024
 # Zero bytes in one message: as many as are hashed in some 50 ms, because nothing else is done meanwhile.
 MAX_HOLE = 64 * 1024 * 1024
 # Batches of entries that a sender may have listed without their being settled: enough to hide the way there and back,

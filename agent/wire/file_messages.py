@@ -14,7 +14,7 @@ import enum
 import re
 from dataclasses import field
 
-from agent.wire.constants import MAX_DATA_PAYLOAD, MAX_HOLE
+from agent.wire.constants import MAX_DATA_PAYLOAD, MAX_HOLE, MAX_WHOLE
 from agent.wire.record import record
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "Same",
     "Want",
     "Wants",
+    "Whole",
     "owner_number",
 ]
 
@@ -309,6 +310,24 @@ class Close:
 
 
 @record
+class Whole:
+    """All of a small file: what an `Open` at 0, `Data` and a `Close` would say. Only where both have WHOLE_FILES.
+
+    `sha256` is that of `data`, for which holds what is said of `Data`, but that it may be empty.
+    """
+
+    index: int
+    sha256: str
+    data: bytes | memoryview = field(repr=False)
+
+    def __post_init__(self) -> None:
+        _require_range(self.index, "index")
+        _require_digest(self.sha256)
+        if len(self.data) > MAX_WHOLE:
+            raise ValueError(f"whole file of {len(self.data)} bytes, expected no more than {MAX_WHOLE}")
+
+
+@record
 class Same:
     """The answer to wants whose `whole` is what the sender has too: there is nothing to send."""
 
@@ -378,7 +397,7 @@ class Done:
 
 
 FileMessage = (
-    Push | Pull | Rollback | Entries | Open | Data | Hole | Close | Same | Gone | Wants | Old | Outcomes | Done
+    Push | Pull | Rollback | Entries | Open | Data | Hole | Close | Same | Gone | Wants | Old | Outcomes | Done | Whole
 )
 
 

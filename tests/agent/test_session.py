@@ -31,6 +31,7 @@ from agent.tls import server_context
 from agent.wire import messages as m
 from agent.wire.codec import FRAME_TYPES, encode_payload
 from agent.wire.connection import NEED_DATA, Closed, Connection, Role
+from agent.wire.constants import FEATURES
 from agent.wire.errors import RemoteProtocolError
 from agent.wire.frames import encode_frame
 from agent.wire.handshake import (
@@ -232,7 +233,8 @@ def test_login(rig: Rig) -> None:
 def test_version_that_both_have(rig: Rig, low: int, high: int, version: int) -> None:
     rig.authenticate()
     rig.hello(min_version=low, max_version=high, features=0xFFFF)
-    assert rig.event().version == version
+    challenge = rig.event()
+    assert (challenge.version, challenge.features) == (version, FEATURES)
 
 
 def test_no_version_that_both_have(rig: Rig) -> None:

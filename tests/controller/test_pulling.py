@@ -94,6 +94,27 @@ def test_a_file(lab: Lab) -> None:
     assert lab.ledger.result().status is Status.CHANGED
 
 
+def test_a_whole_file(lab: Lab) -> None:
+    sha256 = hashlib.sha256(b"abc").hexdigest()
+    lab.start().take(f.Entries((file(3),), last=True), f.Whole(0, sha256, b"abc"))
+    assert lab.part.done
+    assert (lab.folder / "x").read_bytes() == b"abc"
+    assert lab.meter == Meter(moved=3, done=3, total=3, files=1, complete=True)
+
+
+def test_a_whole_file_that_nobody_wants(lab: Lab) -> None:
+    lab.start()
+    with pytest.raises(RemoteProtocolError, match=r"^entry 1 was not asked for$"):
+        lab.take(f.Entries((file(3),), last=True), f.Whole(1, "0" * 64, b"abc"))
+
+
+def test_a_whole_file_that_has_grown_beyond_the_room(lab: Lab, disk: Callable[[int], None]) -> None:
+    disk(5000)
+    lab.start(min_free=4000).take(f.Entries((file(900),), last=True))
+    with pytest.raises(NoRoomError):
+        lab.take(f.Whole(0, "0" * 64, bytes(1001)))
+
+
 def test_a_file_that_there_is_no_room_for(lab: Lab, disk: Callable[[int], None]) -> None:
     disk(5000)
     lab.start(min_free=4000).take(f.Entries((file(1001),), last=True))

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from agent.wire import messages as m
+from agent.wire.constants import FEATURES
 
 HELLO = struct.Struct(">4sHHII32s16sB")
 
@@ -102,7 +103,7 @@ def test_11_version_that_only_the_other_side_has(agent: Any, peer: Any) -> None:
 
 
 def test_11_features_that_nobody_knows_are_not_taken_up(agent: Any, peer: Any) -> None:
-    assert peer.begin(agent.keys, features=0xFFFFFFFF).features == 0
+    assert peer.begin(agent.keys, features=0xFFFFFFFF).features == FEATURES
     peer.send(peer.proof(agent.keys))
     assert isinstance(peer.event(), m.Welcome)
 

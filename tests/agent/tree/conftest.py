@@ -20,15 +20,18 @@ from agent.tree.sources import find_source
 from agent.wire import file_messages as f
 from agent.wire import messages as m
 from agent.wire.connection import NEED_DATA, Connection, Role
+from agent.wire.constants import FEATURES, WHOLE_FILES
 from agent.wire.file_messages import Entry, FileStatus, Outcome
 
-HELLO = m.Hello("ops", b"\x11" * 16, 1, b"\xaa" * 32, 1, 1, 0)
-LOGIN: tuple[tuple[Role, m.Message], ...] = (
-    (Role.CONTROLLER, HELLO),
-    (Role.AGENT, m.Challenge(1, 0, b"\xbb" * 32)),
-    (Role.CONTROLLER, m.Proof(b"\xcc" * 32, b"\xdd" * 32)),
-    (Role.AGENT, m.Welcome(b"\xee" * 32)),
-)
+HELLO = m.Hello("ops", b"\x11" * 16, 1, b"\xaa" * 32, 1, 1, FEATURES)
+
+
+def login(features: int) -> Iterator[tuple[Role, m.Message]]:
+    """Yield what is said before anything else, between two that have these features in common."""
+    yield Role.CONTROLLER, HELLO
+    yield Role.AGENT, m.Challenge(1, features, b"\xbb" * 32)
+    yield Role.CONTROLLER, m.Proof(b"\xcc" * 32, b"\xdd" * 32)
+    yield Role.AGENT, m.Welcome(b"\xee" * 32)
 
 
 class Watcher(SenderWatcher):
@@ -71,12 +74,13 @@ class Transfer:
     log: list[m.Message] = field(default_factory=list)  # everything that was said
     wait: Callable[[Receiver], None] | None = None
     digests: Digests | None = None
+    features: int = FEATURES
     look: Callable[[Receiver], None] = field(default=lambda receiver: None)  # after each of its steps
 
     def run(self) -> dict[str, Outcome]:
         """Do it; return the outcomes by path relative to the base."""
         ends = {role: Connection(role) for role in Role}
-        for role, message in LOGIN:
+        for role, message in login(self.features):
             self._say(ends, role, message)
         self._say(ends, Role.CONTROLLER, f.Push("x"))
         base = Folder.at(str(self.base))
@@ -84,7 +88,8 @@ class Transfer:
         to_receiver: list[m.Message] = []
         to_sender: list[m.Message] = []
         listing = Listing(iter(sources), self.sending, self.links)
-        sender = Sender(listing, to_receiver.append, self.watcher, self.digests)
+        whole_files = bool(self.features & WHOLE_FILES)
+        sender = Sender(listing, to_receiver.append, self.watcher, self.digests, whole_files=whole_files)
         receiver = Receiver(
             base,
             self.place,

@@ -24,6 +24,7 @@ from agent.wire.errors import RemoteProtocolError
 from agent.wire.file_messages import Entry, FileStatus, Kind, Outcome, Want
 
 SHA = hashlib.sha256(b"content").hexdigest()
+NOTHING = hashlib.sha256().hexdigest()
 FILE = Entry("asked", Kind.FILE, 0o644, 7)
 GOOD = [f.Entries((FILE,), True), f.Open(0, 0, 7), f.Data(b"content"), f.Close(7, SHA)]
 
@@ -72,6 +73,22 @@ def test_an_honest_sender(sink: Callable[..., Sink], base: Path) -> None:
     assert not one.receiver.step()
 
 
+@pytest.mark.parametrize("content", [b"content", b""])
+def test_an_honest_sender_of_whole_files(sink: Callable[..., Sink], base: Path, content: bytes) -> None:
+    one = sink(Asked(["/var/asked"]))
+    sha256 = hashlib.sha256(content).hexdigest()
+    one.say(f.Entries((FILE,), True), f.Whole(0, sha256, memoryview(content)))
+    assert one.said == [f.Wants((Want(0),)), f.Outcomes((), settled=True), f.Done()]
+    assert one.outcomes == [Outcome(f"{base}/asked", FileStatus.CHANGED, 0, len(content), sha256, changes="created")]
+    assert (base / "asked").read_bytes() == content
+
+
+def test_whole_files_in_a_check(sink: Callable[..., Sink]) -> None:
+    one = sink(Asked(["/var/asked"]), check=True)
+    with pytest.raises(RemoteProtocolError, match=r"^content that belongs to no file$"):
+        one.say(f.Entries((FILE,), True), f.Whole(0, SHA, b"content"))
+
+
 LIES: dict[str, tuple[list[m.Message], str]] = {
     "another name": ([f.Entries((Entry("other", Kind.FILE),))], "'other' was not asked for"),
     "its own directory": ([f.Entries((Entry(".", Kind.DIRECTORY, 0o777),))], "'.' was not asked for"),
@@ -91,6 +108,9 @@ LIES: dict[str, tuple[list[m.Message], str]] = {
     "too large a hole": ([*GOOD[:2], f.Hole(2**26)], "more than the 7 bytes of 'asked'"),
     "too few bytes": ([*GOOD[:2], f.Close(0, SHA)], "'asked' ended after 0 bytes, expected 0"),
     "a wrong size": ([*GOOD[:3], f.Close(8, SHA)], "'asked' ended after 7 bytes, expected 8"),
+    "a whole file with a wrong digest": ([*GOOD[:1], f.Whole(0, NOTHING, b"content")], "wrong checksum on 'asked'"),
+    "a whole file in another": ([*GOOD[:2], f.Whole(0, SHA, b"content")], "a file is opened while another is open"),
+    "a whole file that nobody wants": ([*GOOD[:1], f.Whole(1, SHA, b"content")], "entry 1 was not asked for"),
     "a wrong digest": ([*GOOD[:3], f.Close(7, "0" * 64)], "wrong checksum on 'asked'"),
     "the same as nothing": ([*GOOD[:1], f.Same((0,))], "entry 0 is said to be the same as nothing"),
     "gone for nothing": ([*GOOD, f.Gone(0, "x")], "entry 0 is not under way"),
@@ -251,13 +271,14 @@ def test_many_directories_are_not_all_held_open(sink: Callable[..., Sink], base:
 class Origin:
     """A sender of one file `f` and a directory `d`."""
 
-    def __init__(self, source: Path) -> None:
+    def __init__(self, source: Path, *, whole_files: bool) -> None:
         (source / "d").mkdir()
         (source / "f").write_bytes(b"content")
         found = [find_source(str(source / name), home="/", links=Links.ALWAYS) for name in ("d", "f")]
         self.folders = [one.folder for one in found]
         self.said: list[m.Message] = []
-        self.sender = Sender(Listing(iter(found), SenderOptions(), Links.ALWAYS), self.said.append, SenderWatcher())
+        listing = Listing(iter(found), SenderOptions(), Links.ALWAYS)
+        self.sender = Sender(listing, self.said.append, SenderWatcher(), whole_files=whole_files)
         self.work()
 
     def work(self) -> None:
@@ -272,8 +293,13 @@ class Origin:
 
 
 @pytest.fixture
-def origin(source: Path) -> Iterator[Origin]:
-    one = Origin(source)
+def whole_files() -> bool:
+    return False
+
+
+@pytest.fixture
+def origin(source: Path, whole_files: bool) -> Iterator[Origin]:
+    one = Origin(source, whole_files=whole_files)
     yield one
     one.close()
 
@@ -293,6 +319,13 @@ def test_an_honest_receiver(origin: Origin) -> None:
     origin.sender.take(f.Done())
     assert origin.sender.done
     assert not origin.sender.step()
+
+
+@pytest.mark.parametrize("whole_files", [True])
+def test_a_receiver_of_whole_files(origin: Origin) -> None:
+    origin.sender.take(f.Wants((Want(2),)))
+    origin.work()
+    assert origin.said[1:] == [f.Whole(2, SHA, b"content")]
 
 
 WANTS = f.Wants((Want(2),))

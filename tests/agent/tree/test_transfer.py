@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from agent.tree.places import Named
 from agent.wire import file_messages as f
+from agent.wire.constants import FEATURES
 from agent.wire.file_messages import FileStatus, Outcome
 
 Push = Callable[..., dict[str, Outcome]]
@@ -29,6 +32,27 @@ def test_one_file(push: Push, source: Path, base: Path) -> None:
     file.write_bytes(b"worker_processes 8;\n")
     assert push(file, base=base)["nginx.conf"].changes == "content"
     assert (base / "nginx.conf").read_bytes() == b"worker_processes 8;\n"
+
+
+def test_small_files_for_a_receiver_that_knows_no_whole_ones(transfer: type, source: Path, base: Path) -> None:
+    """In one message each or in three: the same files, holes and all, and the same outcomes."""
+    (source / "text").write_text("text")
+    (source / "empty").touch()
+    with open(source / "holes", "wb") as file:
+        file.truncate(8192)
+    outcomes, said = [], []
+    for features in (0, FEATURES):
+        target = base / str(features)
+        target.mkdir()
+        one = transfer([source], target, features=features)
+        outcomes.append({path: replace(outcome, path="") for path, outcome in one.run().items()})
+        said.append(Counter(type(message).__name__ for message in one.log))
+        assert (target / "source" / "text").read_text() == "text"
+        assert (target / "source" / "empty").read_bytes() == b""
+        assert (target / "source" / "holes").read_bytes() == bytes(8192)
+    assert outcomes[0] == outcomes[1]
+    kinds = ("Open", "Data", "Hole", "Close", "Whole")
+    assert [[count[kind] for kind in kinds] for count in said] == [[3, 1, 1, 3, 0], [2, 0, 1, 2, 1]]
 
 
 def test_a_small_tree(push: Push, source: Path, base: Path) -> None:

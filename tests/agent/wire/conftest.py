@@ -10,6 +10,7 @@ from agent.wire import file_messages as f
 from agent.wire import messages as m
 from agent.wire.codec import FRAME_TYPES, encode_handshake, encode_payload
 from agent.wire.connection import NEED_DATA, Closed, Connection, Role, State
+from agent.wire.constants import FEATURES
 from agent.wire.errors import LocalProtocolError, RemoteProtocolError
 from agent.wire.frames import encode_frame, encode_prefixed
 from agent.wire.messages import Message
@@ -17,7 +18,7 @@ from agent.wire.messages import Message
 # One of each message, in the role that sends it. Runs and streams are chosen so that each stands alone.
 EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 HELLO = m.Hello("ops", b"\x11" * 16, 1, b"\xaa" * 32, 1, 1, 0)
-CHALLENGE = m.Challenge(1, 0, b"\xbb" * 32)
+CHALLENGE = m.Challenge(1, FEATURES, b"\xbb" * 32)
 PROOF = m.Proof(b"\xcc" * 32, b"\xdd" * 32)
 WELCOME = m.Welcome(b"\xee" * 32, b'{"agent":"1.0"}')
 
@@ -123,6 +124,7 @@ def in_state(role: Role, state: State) -> Connection:
             connection.next_event()
         connection._streams.window -= 1  # room for a Window
     connection.state = state
+    connection.features = FEATURES
     return connection
 
 
@@ -221,6 +223,7 @@ def samples() -> dict[type[m.Message], m.Message]:
         f.Data(b"data"),
         f.Hole(4096),
         f.Close(5, EMPTY),
+        f.Whole(0, EMPTY, b"whole"),
         f.Same((0, 1)),
         f.Gone(0, "no such file"),
         f.Wants((f.Want(0, EMPTY, 4, EMPTY),)),

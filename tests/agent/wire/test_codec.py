@@ -113,6 +113,7 @@ VECTORS: list[tuple[Message, bytes]] = [
     (f.Data(b"data"), b"data"),
     (f.Hole(4096), b'{"length":4096}'),
     (f.Close(5, EMPTY), b'{"size":5,"sha256":"' + EMPTY.encode() + b'"}'),
+    (f.Whole(3, EMPTY, b"data"), bytes(7) + b"\x03" + bytes.fromhex(EMPTY) + b"data"),
     (f.Same((1, 2)), b'{"indexes":[1,2]}'),
     (f.Gone(1, "gone"), b'{"index":1,"error":"gone"}'),
     (
@@ -133,7 +134,7 @@ VECTORS: list[tuple[Message, bytes]] = [
     (f.Done("r1"), b'{"last":"r1"}'),
 ]
 
-CONTROL = [kind for kind in codec.FRAME_TYPES.values() if kind not in codec.DATA]
+CONTROL = [kind for kind in codec.FRAME_TYPES.values() if kind not in (*codec.DATA, f.Whole)]
 
 
 def payload_of(message: Message, **changed: object) -> bytes:
@@ -247,6 +248,16 @@ def test_vectors(message: Message, payload: bytes) -> None:
 
 def test_there_is_a_vector_of_every_type() -> None:
     assert {type(message) for message, _ in VECTORS} == set(codec.FRAME_TYPES.values())
+
+
+def test_a_whole_file_that_is_cut() -> None:
+    payload = encode_payload(f.Whole(3, EMPTY, b""))
+    assert decode_payload(f.Whole, payload) == f.Whole(3, EMPTY, b"")
+    for length in range(len(payload)):
+        with pytest.raises(ValueError, match=rf"^whole file in {length} bytes, expected no less than 40$"):
+            decode_payload(f.Whole, payload[:length])
+    with pytest.raises(ValueError, match=r"^index 18446744073709551615 out of range$"):
+        decode_payload(f.Whole, b"\xff" * 40)
 
 
 def test_a_stream_and_a_reason_arrive_as_such() -> None:

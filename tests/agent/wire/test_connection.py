@@ -15,6 +15,7 @@ from agent.wire import file_messages as f
 from agent.wire import messages as m
 from agent.wire.codec import FRAME_TYPES, LIMITS, encode_handshake, encode_payload
 from agent.wire.connection import NEED_DATA, TABLE, Closed, Connection, Role, State
+from agent.wire.constants import FEATURES
 from agent.wire.errors import RemoteProtocolError
 from agent.wire.frames import FRAME_HEADER, encode_frame
 from agent.wire.messages import Message
@@ -142,7 +143,7 @@ def test_login(pair: Pair) -> None:
 def in_order() -> list[Message]:
     return [
         m.Hello("ops", b"\x11" * 16, 1, b"\xaa" * 32, 1, 1, 0),
-        m.Challenge(1, 0, b"\xbb" * 32),
+        m.Challenge(1, FEATURES, b"\xbb" * 32),
         m.Proof(b"\xcc" * 32, b"\xdd" * 32),
         m.Welcome(b"\xee" * 32, b'{"agent":"1.0"}'),
     ]
@@ -453,6 +454,35 @@ def test_an_end_in_a_payload_in_place(on_the_wire: Any, in_state: Any, check_rem
     assert connection.next_event() is NEED_DATA
     assert len(connection.room()) == 1
     check_remote(connection, b"", "the connection ended inside a message")
+
+
+def test_a_whole_file_in_place(on_the_wire: Any, in_state: Any, arrives: Callable[..., None]) -> None:
+    message = f.Whole(5, "0" * 64, bytes(range(256)) * 200)
+    arrives(lambda: in_state(AGENT, State.PUSHING), on_the_wire(message), [message], b"\0")
+
+
+def test_a_feature_that_was_not_agreed_upon(
+    on_the_wire: Any, in_state: Any, check_local: Any, check_remote: Any, samples: Samples
+) -> None:
+    whole = samples[f.Whole]
+    for role in Role:
+        state = State.PUSHING if role is CONTROLLER else State.PULLING
+        writer, reader = in_state(role, state), in_state(role.peer, state)
+        writer.features = reader.features = 0
+        text = f"{role.value} may not send Whole, a feature that was not agreed upon"
+        check_local(writer, whole, text)
+        check_remote(reader, on_the_wire(whole), text)
+
+
+@pytest.mark.parametrize("features", [0, FEATURES])
+def test_the_features_of_the_challenge_are_agreed_upon(features: int) -> None:
+    ends = [Connection(CONTROLLER), Connection(AGENT)]
+    hello = in_order()[0]
+    ends[1].receive(ends[0].send(hello))
+    assert ends[1].next_event() == hello
+    ends[0].receive(ends[1].send(m.Challenge(1, features, bytes(32))))
+    ends[0].next_event()
+    assert [end.features for end in ends] == [features, features]
 
 
 def test_a_payload_of_data_is_not_copied(in_state: Any) -> None:

@@ -24,6 +24,7 @@ from agent.wire.connection import NEED_DATA, TABLE, Connection, Role, State
 from agent.wire.errors import RemoteProtocolError
 
 DOCUMENT = (Path(agent.wire.__file__).parent / "PROTOCOL.md").read_text(encoding="ascii")
+PAYLOADS = {**dict.fromkeys(DATA, "bytes"), f.Whole: "binary"}  # all others are JSON
 RECORDS = (f.Entry, f.Want, f.Outcome)
 CODES = {kind: code for code, kind in FRAME_TYPES.items()}
 
@@ -61,7 +62,7 @@ def test_the_frame_types() -> None:
         return "both" if len(names) == 2 else names[0]
 
     expected = [
-        [f"{code:#04x}", kind.__name__, senders(kind), "bytes" if kind in DATA else "JSON", str(LIMITS[kind])]
+        [f"{code:#04x}", kind.__name__, senders(kind), PAYLOADS.get(kind, "JSON"), str(LIMITS[kind])]
         for code, kind in FRAME_TYPES.items()
     ]
     assert rows("| type | message | sent by | payload | at most |") == expected
@@ -111,7 +112,7 @@ def described(field: Field[Any]) -> list[str]:
 @pytest.mark.parametrize("kind", (*FRAME_TYPES.values(), *RECORDS), ids=lambda kind: kind.__name__)
 def test_the_field_lists(kind: type[m.Message]) -> None:
     section = DOCUMENT.split(f"\n### {kind.__name__}\n", 1)[1].split("\n## ")[0].split("\n### ")[0]
-    expected = [] if kind in DATA else [described(field) for field in fields(kind)]
+    expected = [] if kind in PAYLOADS else [described(field) for field in fields(kind)]
     found = [row[:3] for row in rows("| key | type | default | meaning |", section)] if "| key |" in section else []
     assert found == expected
 
