@@ -112,4 +112,4 @@ def frame(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> Frame:
 
 def _width(cell: str) -> int:
     """Return how many characters of a cell are seen: colours (SGR, ECMA-48 8.3.117) are not."""
-    return len(re.sub(_COLOUR, "", cell))
+    return len(re.sub(_COLOUR, "", cell) if "\x1b" in cell else cell)
