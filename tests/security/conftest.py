@@ -55,7 +55,7 @@ AGENT_PYTHON = os.environ.get("FLEET_TEST_AGENT_PYTHON", sys.executable)
 # PR_SET_DUMPABLE (4): who changes its user without exec does not own its own files in /proc until it says so.
 _AS_ORDINARY_USER = f"""
 import ctypes, linecache, os, platform, shutil, sys, traceback
-import agent.cli, agent.config, agent.runner, agent.server, agent.store, agent.worker
+import agent.cli, agent.config, agent.lazily, agent.runner, agent.server, agent.store, agent.worker
 os.setgroups([])
 os.setresgid({ORDINARY_USER}, {ORDINARY_USER}, {ORDINARY_USER})
 os.setresuid({ORDINARY_USER}, {ORDINARY_USER}, {ORDINARY_USER})
