@@ -45,13 +45,13 @@ class Signals:
         self._thread = threading.Thread(target=self._repeat, args=[threading.get_ident()], name="signals", daemon=True)
 
     def __enter__(self) -> Signals:
+        for number in (signal.SIGINT, *_ENDING):  # that of Python raises, so it is the first to go
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._before[number] = signal.signal(number, self._handle)
         self._reader, self._writer = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self._writer, False)  # as set_wakeup_fd wants it
         self._other_wake = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         self._thread.start()
-        for number in (signal.SIGINT, *_ENDING):
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                self._before[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
@@ -70,6 +70,8 @@ class Signals:
 
     def wait(self, read: Callable[..., str], *arguments: str) -> str:
         """Return what `read` returns, a function that is not written in Python."""
+        if self._heard is not None:  # before the thread was there
+            raise self._error(self._heard)
         return read(*arguments)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:

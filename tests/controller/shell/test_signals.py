@@ -82,19 +82,26 @@ def test_one_that_is_ignored_stays_so():
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, *ENDING])
-def test_beside_the_wait_it_is_raised_at_the_end(number):
+def test_after_the_wait_it_is_raised_at_the_end(number):
     line = None
     with pytest.raises((KeyboardInterrupt, SignalledError)), Signals() as signals:
-        os.kill(os.getpid(), number)
         line = signals.wait("{}".format, "a line")
+        os.kill(os.getpid(), number)
     assert line == "a line"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, *ENDING])
+def test_before_the_wait_there_is_none(number):
+    with pytest.raises((KeyboardInterrupt, SignalledError)), Signals() as signals:
+        os.kill(os.getpid(), number)
+        signals.wait(pytest.fail, "it waited")
 
 
 def test_ctrl_c_does_not_hide_the_other():
     with pytest.raises(SignalledError) as caught, Signals() as signals:
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGINT)
-        signals.wait("{}".format, "a line")
+        signals.wait(pytest.fail, "it waited")
     assert caught.value.number == signal.SIGTERM
 
 
