@@ -119,11 +119,14 @@ class Execution:
         self._job.resize(message.rows, message.columns)
 
     def kill(self, reason: m.Reason) -> None:
-        """End the command and everything it started. The first reason stands."""
-        if self._killed is None and self._outcome is None:
+        """End the command and everything it started. The first reason stands, but for one that has just ended itself."""
+        if self._killed is not None or self._outcome is not None:
+            return
+        if self._job.kill():
             self._reason = reason
             self._killed = self._clock()
-            self._job.kill()
+        elif (outcome := self._job.poll()) is not None:  # nobody will hear of it again
+            self._note_end(outcome)
 
     def advance(self, ready: set[int]) -> None:
         """Do what can be done now; `ready` are the descriptors that polled as ready. Ends by setting `exit`."""
@@ -143,17 +146,19 @@ class Execution:
         self._job.close()
 
     def _look_for_the_end(self, ready: set[int]) -> None:
-        if self._job.fileno() in ready:
-            self._outcome = self._job.poll()
         now = self._clock()
-        if self._outcome is None and self._killed is not None and now >= self._killed + _KILL_LIMIT:
-            self._outcome = Outcome(None, None, error=f"still not dead {_KILL_LIMIT:.0f} s after SIGKILL")
-        if self._outcome is not None:
-            self._ended = now
-            for output in self._outputs:
-                output.owed = self._held_by(output) if output.open else 0
+        if self._job.fileno() in ready and (outcome := self._job.poll()) is not None:
+            self._note_end(outcome)
+        elif self._killed is not None and now >= self._killed + _KILL_LIMIT:
+            self._note_end(Outcome(None, None, error=f"still not dead {_KILL_LIMIT:.0f} s after SIGKILL"))
         elif self._run.timeout is not None and now >= self._began + self._run.timeout:
             self.kill(m.Reason.TIMEOUT)
+
+    def _note_end(self, outcome: Outcome) -> None:
+        self._outcome = outcome
+        self._ended = self._clock()
+        for output in self._outputs:
+            output.owed = self._held_by(output) if output.open else 0
 
     def _read_output(self, output: _Output) -> bool:
         """Pass on one piece. Returns whether there may be more at once."""

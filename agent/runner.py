@@ -124,17 +124,21 @@ class Job:
                     self._outcome = self._lost()
         return self._outcome
 
-    def kill(self, grace: float = GRACE) -> None:
+    def kill(self, grace: float = GRACE) -> bool:
         """Have the command and everything it started killed: SIGTERM, after `grace` seconds SIGKILL. Never blocks;
-        the outcome comes as always, when all are dead. Only the first call counts."""
-        if self._killed or self.poll() is not None:
-            return
+        the outcome comes as always, when all are dead. Only the first call counts. Returns False when there is nothing
+        to kill: it has ended, and `fileno()`, with no more news of that, is not to be polled any more."""
+        if self.poll() is not None:
+            return False
+        if self._killed:
+            return True
         self._killed = True
         try:
             send(self._worker.channel, Kill(grace))
         except OSError:  # it is dead: `poll` will find out
             pass
         self._wake_worker()
+        return True
 
     def close_stdin(self) -> None:
         """Let the command see the end of its input; a terminal hangs up (SIGHUP), and what it held is lost."""

@@ -55,8 +55,7 @@ class Validator:
     def poll(self) -> str | None:
         """Return None while it runs, "" when it was content, else what is wrong."""
         if self._clock() >= self._deadline and not self._late:
-            self._late = True
-            self._job.kill()
+            self._late = self._job.kill()
         self._read(self._job.stdout)
         self._read(self._job.stderr)
         outcome = self._job.poll()

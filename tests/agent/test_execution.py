@@ -42,6 +42,8 @@ class Job:
         for fd in (self.stdout, self.stderr):
             os.set_blocking(fd, False)
         self._news, self._tell = os.pipe()
+        os.set_blocking(self._news, False)
+        self._told: Outcome | None = None
         self._outcome: Outcome | None = None
         self.kills = 0
         self.closed = False
@@ -50,10 +52,19 @@ class Job:
         return self._news
 
     def poll(self) -> Outcome | None:
-        return self._outcome
+        """Take the news, which do not come again."""
+        try:
+            os.read(self._news, 100)
+            self._told = self._outcome
+        except BlockingIOError:
+            pass
+        return self._told
 
-    def kill(self) -> None:
+    def kill(self) -> bool:
+        if self.poll() is not None:
+            return False
         self.kills += 1
+        return True
 
     def close_stdin(self) -> None:
         if self.stdin is not None:
@@ -429,6 +440,21 @@ def test_cancel_after_the_end_changes_nothing(start: Callable[..., Rig]) -> None
     rig.job.close_output()
     rig.advance()
     assert rig.execution.exit == m.Exit(0)
+
+
+@pytest.mark.parametrize("reason", [m.Reason.CANCELLED, m.Reason.TIMEOUT])
+def test_killed_in_the_moment_of_its_end(start: Callable[..., Rig], reason: m.Reason) -> None:
+    """The news of the end have come, and nobody has polled for them yet: it is reported at once, and as its own."""
+    rig = start(timeout=5.0)
+    rig.job.close_output()
+    rig.end(7)
+    if reason is m.Reason.CANCELLED:
+        rig.execution.kill(reason)
+    else:
+        rig.now += 5
+    rig.execution.advance(set())
+    assert rig.job.kills == 0
+    assert rig.execution.exit == m.Exit(7, elapsed=0.0 if reason is m.Reason.CANCELLED else 5.0)
 
 
 def test_what_cannot_be_killed_is_reported_all_the_same(start: Callable[..., Rig]) -> None:

@@ -170,6 +170,20 @@ def test_a_command_that_kills_its_worker_is_killed_too(everywhere, commands, mar
     everywhere(scenario)
 
 
+def test_kill_tells_whether_there_was_something_to_kill(runner, commands):
+    with runner.run(commands.shell("read go; exit 7", stdin=True)) as job:
+        while job._worker.session is None:
+            assert commands.readable(job.fileno()) and job.poll() is None
+        os.write(job.stdin, b"go\n")
+        assert commands.readable(job.fileno())  # the end, which nobody has polled for
+        assert job.kill() is False
+        assert job.poll() == Outcome(7, None)
+    with runner.run(commands.shell("sleep 1000")) as job:
+        assert job.kill() is True
+        assert job.kill() is True
+        assert commands.outcome(job) == Outcome(None, signal.SIGTERM)
+
+
 def test_a_worker_that_dies_while_it_is_woken_is_no_error(runner, commands):
     """Its number may even belong to somebody else by then."""
     job = runner.run(commands.shell("echo up; read go", stdin=True))
