@@ -49,6 +49,7 @@ class Comparer:
         # The directories that the sender is in now: the plan of each, and the names listed there (for `delete`).
         self._inside: dict[str, tuple[Plan, set[str]]] = {}
         self._closed: dict[tuple[str, ...], Plan] = {}  # directories that were made, until they have their mode
+        self._empty: set[tuple[str, ...]] = set()  # those of them that the sender is in: nothing was there before
 
     def find(self, names: tuple[str, ...]) -> Folder:
         """Return the folder of that name below the base, for use until the next call. Raises OSError."""
@@ -131,7 +132,8 @@ class Comparer:
 
     def _file_in(self, folder: Folder, plan: Plan) -> Generator[bool, None, Want | None]:
         entry, options, name = plan.entry, self._options, plan.names[-1]
-        plan.old = old = folder.lstat(name)
+        # To look for what cannot be there takes as long as to make it.
+        plan.old = old = None if plan.names[:-1] in self._empty else folder.lstat(name)
         refuse_what_is_there(Kind.FILE, old)
         plan.created = old is None
         whole = None
@@ -234,6 +236,7 @@ class Comparer:
             # Closed to others until everything is in it: its LEAVE opens it.
             os.mkdir(plan.names[-1], 0o700, dir_fd=folder.fd)
             self._closed[plan.names] = plan
+            self._empty.add(plan.names)
         except OSError as error:
             plan.old = folder.lstat(plan.names[-1]) if error.errno == errno.EEXIST else None
             if plan.old is None:
@@ -247,6 +250,7 @@ class Comparer:
         inside = self._inside.pop(plan.entry.path, None)
         if inside is None:
             raise RemoteProtocolError(f"leaves {plan.entry.path!r}, in which it is not")
+        self._empty.discard(plan.names)
         directory, listed = inside
         if directory.error is not None:
             return

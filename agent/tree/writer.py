@@ -79,7 +79,9 @@ class Attributes:
 
 def temporary_name(name: str, token: str) -> str:
     """Return a name beside `name` that nobody else uses."""
-    return f".{os.fsdecode(os.fsencode(name)[:_ROOM])}{_MARK}{token}"
+    if len(name) > _ROOM or not name.isascii():
+        name = os.fsdecode(os.fsencode(name)[:_ROOM])
+    return f".{name}{_MARK}{token}"
 
 
 def part_name(name: str) -> str:
@@ -128,9 +130,11 @@ class Temporary:
     @classmethod
     def create(cls, folder: Folder, target: str, token: str, *, size: int = 0, min_free: int = 0) -> Temporary:
         """Make an empty one for `size` bytes: where the next transfer finds it, if worth it. Raises FileError."""
-        own, part = temporary_name(target, token), part_name(target)
-        if size >= WORTH_KEEPING and (fd := _create_part(folder, part)) is not None:
-            return cls(folder, target, part, fd, own_name=own, min_free=min_free)
+        own = temporary_name(target, token)
+        if size >= WORTH_KEEPING:
+            part = part_name(target)
+            if (fd := _create_part(folder, part)) is not None:
+                return cls(folder, target, part, fd, own_name=own, min_free=min_free)
         try:
             fd = os.open(own, _CREATE, 0o600, dir_fd=folder.fd)
         except OSError as error:

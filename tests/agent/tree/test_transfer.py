@@ -9,6 +9,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
+from agent.tree.paths import Folder
 from agent.tree.places import Named
 from agent.wire import file_messages as f
 from agent.wire.constants import FEATURES
@@ -127,3 +130,32 @@ def test_a_large_file_that_is_the_same(push: Push, source: Path, base: Path) -> 
     (source / "big").write_bytes(data[:-1] + b"!")
     assert push(source / "big", base=base)["big"].changes == "content"
     assert (base / "big").read_bytes() == data[:-1] + b"!"
+
+
+def test_nothing_is_looked_for_in_a_new_directory(
+    transfer: type, source: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But there is in one that was made before, by another source of the same transfer."""
+    for name in ("one/d/sub", "two/d"):
+        (source / name).mkdir(parents=True)
+    for name in ("one/d/x", "one/d/sub/y", "two/d/x", "two/d/z"):
+        (source / name).write_text(name)
+    looked_for = []
+    real = Folder.lstat
+
+    def lstat(folder: Folder, name: str) -> os.stat_result | None:
+        if folder.path.startswith(str(base)):
+            looked_for.append(name)
+        return real(folder, name)
+
+    monkeypatch.setattr(Folder, "lstat", lstat)
+    outcomes = transfer([source / "one/d", source / "two/d"], base).run()
+    assert [name for name in looked_for if len(name) == 1] == ["d", "d", "d", "x", "z", "d"]
+    assert {path: outcome.changes for path, outcome in outcomes.items() if not path.endswith("sub")} == {
+        "d": "",
+        "d/x": "created",
+        "d/sub/y": "created",
+        "d/z": "created",
+    }
+    assert (base / "d/x").read_text() == "two/d/x"
+    assert (base / "d/sub/y").read_text() == "one/d/sub/y"
