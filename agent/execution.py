@@ -119,7 +119,7 @@ class Execution:
         self._job.resize(message.rows, message.columns)
 
     def kill(self, reason: m.Reason) -> None:
-        """End the command and everything it started. The first reason stands, but for one that has just ended itself."""
+        """End the command and everything it started. The first reason stands; one that has ended has its own."""
         if self._killed is not None or self._outcome is not None:
             return
         if self._job.kill():
