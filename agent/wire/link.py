@@ -99,6 +99,7 @@ class Link:
         self._socket = socket
         # What `recv_into` of a TLS socket calls, and this is called for each 16 KiB. Others need not have it.
         self._read_into: Callable[[int, memoryview], int] | None = getattr(socket, "read", None)
+        self._pending: Callable[[], int] | None = getattr(socket, "pending", None)
         self._would_block = would_block
         self._clock = clock
         self._wall = wall
@@ -209,6 +210,13 @@ class Link:
                 over = yield from self.events()
             if not more:
                 return
+        else:
+            if not over and self._pending is not None and self._pending():
+                # The rest of a record, of which no poll would tell: all of it, wherever it belongs.
+                data = self._socket.recv(_RECORD)
+                self.connection.receive(data)
+                self._came += len(data)
+                yield from self.events()
         if fault is not None:
             raise fault
 

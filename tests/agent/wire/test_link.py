@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from agent.wire import file_messages as f
 from agent.wire import messages as m
 from agent.wire.connection import Closed, Connection, Role, State
 from agent.wire.errors import LocalProtocolError, RemoteProtocolError
@@ -219,6 +222,46 @@ def test_read_stops_after_some_time_to_let_others_have_their_turn(rig: Rig) -> N
     assert len(list(rig.link.read())) == 16
     assert len(list(rig.link.read())) == 9
     assert list(rig.link.read()) == []
+
+
+class Records(Socket):
+    """A TLS connection that has got `records`; what is left of the last one that was begun is no news to a poll."""
+
+    def __init__(self, records: list[bytes]) -> None:
+        super().__init__()
+        self.records = records
+        self._begun = b""
+
+    def pending(self) -> int:
+        return len(self._begun)
+
+    def recv(self, size: int) -> bytes:
+        if not self._begun:
+            if not self.records:
+                raise NotNow
+            self._begun = self.records.pop(0)
+        data, self._begun = self._begun[:size], self._begun[size:]
+        return data
+
+    def read(self, size: int, place: memoryview) -> int:
+        data = self.recv(size)
+        place[: len(data)] = data
+        return len(data)
+
+
+@pytest.mark.parametrize("count", range(1, 12))
+def test_nothing_is_left_where_no_poll_tells_of_it(in_state: Any, count: int) -> None:
+    """A peer need not begin a record with each frame."""
+    writer, reader = (in_state(role, State.PUSHING) for role in (Role.CONTROLLER, Role.AGENT))
+    said = [*[f.Data(bytes([number]) * 100_000) for number in range(count)], m.Ping(1), m.Pong(2)]
+    stream = b"".join(map(writer.send, said))
+    socket = Records([stream[place : place + RECORD] for place in range(0, len(stream), RECORD)])
+    link = Link(reader, socket, would_block=(NotNow,), clock=lambda: 0.0, wall=lambda: 0.0)
+    heard = []
+    while socket.records:
+        heard += [f.Data(bytes(message.data)) if isinstance(message, f.Data) else message for message in link.read()]
+    assert not socket.pending()
+    assert heard == [message for message in said if message != m.Ping(1)]
 
 
 def test_what_is_in_the_connection_already_comes_without_reading(rig: Rig) -> None:
