@@ -27,15 +27,9 @@ def handlers():
     assert "signals" not in [thread.name for thread in threading.enumerate()]
 
 
-def later(*numbers):
-    """Send signals to this process, once it waits."""
-
-    def send():
-        for number in numbers:
-            time.sleep(0.02)
-            os.kill(os.getpid(), number)
-
-    threading.Thread(target=send).start()
+def beside(number):
+    """Send a signal to this process from another thread: it comes just before the wait or in it, which is all one."""
+    threading.Thread(target=os.kill, args=(os.getpid(), number)).start()
 
 
 def test_nothing_comes():
@@ -46,14 +40,14 @@ def test_nothing_comes():
 @pytest.mark.parametrize("number", ENDING)
 def test_one_that_ends_it(number):
     with pytest.raises(SignalledError) as caught, Signals() as signals:
-        later(number)
+        beside(number)
         signals.wait(time.sleep, 60)
     assert caught.value.number == number
 
 
 def test_ctrl_c():
     with pytest.raises(KeyboardInterrupt), Signals() as signals:
-        later(signal.SIGINT)
+        beside(signal.SIGINT)
         signals.wait(time.sleep, 60)
 
 
@@ -63,7 +57,7 @@ def test_another_one_is_not_sent_again(monkeypatch):
     before = signal.signal(signal.SIGCHLD, lambda number, frame: heard.append(number))
     try:
         with Signals() as signals:
-            later(signal.SIGCHLD)
+            beside(signal.SIGCHLD)
             signals.wait(time.sleep, 0.2)
     finally:
         signal.signal(signal.SIGCHLD, before)
@@ -107,7 +101,7 @@ def test_ctrl_c_does_not_hide_the_other():
 
 def test_the_other_comes_while_ctrl_c_is_dealt_with():
     with pytest.raises(SignalledError) as caught, Signals() as signals:
-        later(signal.SIGINT)
+        beside(signal.SIGINT)
         try:
             signals.wait(time.sleep, 60)
         finally:
