@@ -18,6 +18,7 @@ import ssl
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import field
+from functools import partial
 
 from agent.environment import account, clean_environment
 from agent.execution import Execution
@@ -121,11 +122,8 @@ class Session:
             would_block=WOULD_BLOCK,
             clock=services.clock,
             wall=time.time,
-            cork=self._cork,
+            cork=partial(_cork, self._socket),
         )
-
-    def _cork(self, on: bool) -> None:
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, on)
 
     def interrupt(self) -> None:
         """End the session from another thread: its owner sees a lost connection. Touches no TLS state."""
@@ -441,6 +439,10 @@ class Session:
         if self._transfer is not None and self._transfer.done:
             self._transfer.close()
             self._transfer = None
+
+
+def _cork(sock: socket.socket, on: bool) -> None:
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, on)
 
 
 def _subject(request: f.Push | f.Pull | f.Rollback) -> str:

@@ -12,7 +12,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from agent.wire import messages as m
@@ -100,7 +100,7 @@ class Client:
                 would_block=_WOULD_BLOCK,
                 clock=time.monotonic,
                 wall=time.time,
-                cork=self._cork,
+                cork=partial(_cork, self._socket),
             )
             self._open(key, target.identity, waiter)
         except BaseException:
@@ -118,10 +118,6 @@ class Client:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
-
-    def _cork(self, on: bool) -> None:
-        if _TCP_CORK is not None:
-            self._sock.setsockopt(socket.IPPROTO_TCP, _TCP_CORK, on)
 
     def heed(self, cancel: CancelToken) -> None:
         """Let another token cancel what comes: on a connection that is kept, each request has one of its own."""
@@ -330,6 +326,11 @@ class Client:
         if sender is not None:
             timeout = sender.register(poller, timeout)
         return {fd for fd, _ in poller.poll(int(timeout * 1000) + 1 if timeout else 0)}
+
+
+def _cork(sock: socket.socket, on: bool) -> None:
+    if _TCP_CORK is not None:
+        sock.setsockopt(socket.IPPROTO_TCP, _TCP_CORK, on)
 
 
 def _check_version(challenge: m.Challenge) -> None:

@@ -61,6 +61,28 @@ class _NotSent:
     reason: str | None = None
 
 
+class _Files:
+    """The files that may still come, by their index, and what the host says of others; tells `ledger` the outcomes.
+
+    It is apart from what drives the receiver: that would hold itself by what the receiver reports to.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.coming: dict[int, Entry] = {}
+        self.theirs: dict[int, _NotSent] = {}
+        self._ledger = ledger
+
+    def report(self, outcome: Outcome) -> None:
+        """Take an outcome from the receiver."""
+        if outcome.index is not None:
+            self.coming.pop(outcome.index, None)
+            theirs = self.theirs.pop(outcome.index, None)
+            # A host may give up on a file that has failed here before: that was our side, and has our path.
+            if theirs is not None and theirs.reason in (None, outcome.error):
+                outcome = replace(outcome, path=theirs.path)
+        self._ledger.outcome(outcome)
+
+
 class Pulling:
     """Receives into `folder`; `place` says where in it a path belongs. `ledger` and `meter` are told what comes."""
 
@@ -74,16 +96,15 @@ class Pulling:
         meter: Meter,
     ) -> None:
         self._mark = Mark(folder)
+        self._files = _Files(ledger)
         self._receiver = Receiver(
-            folder, place, options, send, report=self._report, hooks=self._mark, token=self._mark.token
+            folder, place, options, send, report=self._files.report, hooks=self._mark, token=self._mark.token
         )
         self._folder = folder
         self._options = options
         self._ledger = ledger
         self._meter = meter
         self._place = place
-        self._files: dict[int, Entry] = {}  # that may still come
-        self._theirs: dict[int, _NotSent] = {}
         self._unanswered = place.demanded(options.exclude)
         self._index = 0
         self._count = 0
@@ -111,11 +132,11 @@ class Pulling:
             message = self._entries(message)
         elif isinstance(message, f.Same):
             for index in message.indexes:
-                self._files.pop(index, None)
+                self._files.coming.pop(index, None)
         elif isinstance(message, f.Gone):
-            entry = self._files.pop(message.index, None) or self._coming
+            entry = self._files.coming.pop(message.index, None) or self._coming
             if entry is not None:
-                self._theirs[message.index] = _NotSent(self._place.remote(entry.path), message.error)
+                self._files.theirs[message.index] = _NotSent(self._place.remote(entry.path), message.error)
         self._receiver.take(message)
 
     def step(self) -> bool:
@@ -126,15 +147,6 @@ class Pulling:
         """Keep what is worth it for the next time, and nothing else that is not whole."""
         self._receiver.close()
         self._mark.close()
-
-    def _report(self, outcome: Outcome) -> None:
-        if outcome.index is not None:
-            self._files.pop(outcome.index, None)
-            theirs = self._theirs.pop(outcome.index, None)
-            # A host may give up on a file that has failed here before: that was our side, and has our path.
-            if theirs is not None and theirs.reason in (None, outcome.error):
-                outcome = replace(outcome, path=theirs.path)
-        self._ledger.outcome(outcome)
 
     def _entries(self, message: f.Entries) -> f.Entries:
         """Return the batch, with what there is no room for as failed, before anybody asks for it."""
@@ -152,9 +164,9 @@ class Pulling:
                 if entry.size > room:
                     entry = replace(entry, kind=Kind.FAILED, reason=str(NoRoomError(entry.size, room)))
                 else:
-                    self._files[self._index] = entry
+                    self._files.coming[self._index] = entry
             elif entry.kind in (Kind.FAILED, Kind.SKIPPED):
-                self._theirs[self._index] = _NotSent(self._place.remote(entry.path))
+                self._files.theirs[self._index] = _NotSent(self._place.remote(entry.path))
             entries.append(entry)
             self._index += 1
         self._meter.complete = message.last
@@ -165,7 +177,7 @@ class Pulling:
         return replace(message, entries=tuple(entries))
 
     def _opened(self, index: int, offset: int, size: int | None) -> None:
-        entry = self._files.pop(index, None)
+        entry = self._files.coming.pop(index, None)
         if entry is None:
             raise RemoteProtocolError(f"entry {index} was not asked for")
         announced = self._options.max_size or _MOST_UNANNOUNCED if size is None else size

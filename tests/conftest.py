@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -32,3 +33,16 @@ def _measure_no_processes(request: pytest.FixtureRequest) -> Iterator[None]:
             for name in [name for name in os.environ if name.startswith("COVERAGE_PROCESS_")]:
                 patch.delenv(name)
         yield
+
+
+@pytest.fixture
+def uncollected() -> Iterator[None]:
+    """Let the collector of cycles rest: what is gone in a test that asks for this has gone by itself.
+
+    A connection's parts that hold each other stay in memory until some later collection, with their buffers, and each
+    collection has to look through them.
+    """
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()

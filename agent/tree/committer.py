@@ -59,6 +59,24 @@ class Hooks:
         """A batch has taken its place."""
 
 
+class _TemporaryNames:
+    """Makes names beside others, for links and directories, and tells `using` of each before it is used.
+
+    Not a method of the committer, which would hold itself then, and what it holds until the next collection.
+    """
+
+    def __init__(self, token: str, using: Callable[[Folder, str], None]) -> None:
+        self._token = token
+        self._using = using
+        self._count = 0
+
+    def __call__(self, folder: Folder, name: str) -> str:
+        self._count += 1
+        temporary = temporary_name(name, f"{self._token}l{self._count:x}")
+        self._using(folder, temporary)
+        return temporary
+
+
 class Committer:
     """Puts plans into effect, in their order. `find` opens a plan's folder."""
 
@@ -71,15 +89,14 @@ class Committer:
         place: Callable[[str], tuple[str, ...]],
     ) -> None:
         self._options = options
-        self._token = token
         self._hooks = hooks
         self._find = find
         self._place = place
         self._excluded = Patterns(options.exclude)
+        self._temporary_name = _TemporaryNames(token, hooks.using)
         self._keeper = Keeper(options.backup, hooks.replaced, self._temporary_name)
         self._touched: dict[tuple[int, int], Folder] = {}
         self._last_touched: Folder | None = None  # among them
-        self._count = 0
         self._anew: set[tuple[str, ...]] = set()  # in a check: files of several names, each of which would be another
         self.validation: Validation | None = None
 
@@ -279,12 +296,6 @@ class Committer:
             return self._find(plan.names[:-1])
         except OSError as error:
             raise FileError.from_os("enter its directory", error) from None
-
-    def _temporary_name(self, folder: Folder, name: str) -> str:
-        self._count += 1
-        temporary = temporary_name(name, f"{self._token}l{self._count:x}")
-        self._hooks.using(folder, temporary)
-        return temporary
 
     def _touch(self, folder: Folder) -> None:
         """Note that the names in a folder change."""

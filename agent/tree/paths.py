@@ -213,18 +213,17 @@ class _Walk:
         try:
             return folder.enter(name)
         except OSError as error:
-            fault = error
-        if fault.errno in (errno.ENOTDIR, errno.ELOOP):
-            try:
-                return self._follow(folder, name)
-            except FileError:
-                # A link to a directory that is not to be trusted must not pass for a name that is free to be replaced.
-                if not may_be_leaf or _leads_to_folder(folder, name):
-                    raise
-                return None
-        if may_be_leaf and fault.errno == errno.ENOENT:
+            if error.errno not in (errno.ENOTDIR, errno.ELOOP):
+                if may_be_leaf and error.errno == errno.ENOENT:
+                    return None
+                raise FileError.from_os(f"enter {folder.join(name)}", error) from None
+        try:
+            return self._follow(folder, name)
+        except FileError:
+            # A link to a directory that is not to be trusted must not pass for a name that is free to be replaced.
+            if not may_be_leaf or _leads_to_folder(folder, name):
+                raise
             return None
-        raise FileError.from_os(f"enter {folder.join(name)}", fault)
 
     def _follow(self, folder: Folder, name: str) -> Folder:
         """Return the directory that a link points at. Raises FileError where there is none, or it is not followed."""

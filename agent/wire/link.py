@@ -218,7 +218,10 @@ class Link:
                 self._came += len(data)
                 yield from self.events()
         if fault is not None:
-            raise fault
+            try:
+                raise fault
+            finally:
+                del fault  # whose traceback holds this frame, and with it all that the connection has in memory
 
     def _receive(self) -> bool:
         """Receive once. Returns whether that was not the end of input."""

@@ -16,6 +16,7 @@ import socket
 import ssl
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -183,7 +184,8 @@ class Rig:
         for sock in (self.tls, self.sock):
             if sock is not None:
                 sock.close()
-        self.session.close()
+        if self.session is not None:
+            self.session.close()
         if self._thread is not None:
             self._thread.join(PATIENCE)
         os.close(self.stop)
@@ -701,6 +703,19 @@ def test_controller_that_leaves(rig: Rig) -> None:
     with pytest.raises(ssl.SSLError):
         rig.tls.unwrap()  # type: ignore[union-attr]
     assert rig.result() is None
+
+
+def test_a_session_that_is_over_is_not_in_memory(rig: Rig, uncollected: None) -> None:
+    rig.serve()
+    rig.send(m.Run("echo one"))
+    assert rig.until_exit()[0] == b"one\n"
+    assert rig.tls is not None
+    rig.tls.close()
+    assert rig.result() is None
+    session = weakref.ref(rig.session)
+    rig.session = None  # type: ignore[assignment]
+    rig._thread = None
+    assert session() is None
 
 
 def test_cut_while_a_command_runs_kills_it(rig: Rig) -> None:

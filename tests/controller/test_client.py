@@ -7,6 +7,7 @@ import signal
 import socket
 import ssl
 import threading
+import weakref
 
 import pytest
 
@@ -141,6 +142,14 @@ def test_several_requests_on_one_connection(fake, observer):
         first = client.run(m.Run("a"), observer, keep=True)
         second = client.run(m.Run("b"), observer, keep=True)
     assert (first.rc, first.stdout, second.rc, second.stdout) == (1, b"one", 2, b"")
+
+
+def test_a_client_that_is_closed_is_not_in_memory(fake, observer, uncollected):
+    with fake(lambda talk: (talk.run(), talk.exit(code=0))).client() as client:
+        assert client.run(m.Run("true"), observer, keep=True).status is Status.OK
+    gone = weakref.ref(client)
+    del client
+    assert gone() is None
 
 
 def test_a_ping_of_the_agent_is_answered(run):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -144,7 +145,7 @@ def test_what_is_wrong_on_the_host_is_told_with_its_path_there(lab: Lab) -> None
         ("/var/log/x/c.log", "vanished"),
         (f"{lab.folder}/d.log", ""),
     ]
-    assert lab.part._theirs == {}
+    assert lab.part._files.theirs == {}
 
 
 def test_what_has_failed_here_is_told_with_its_path_here(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,6 +244,14 @@ def test_more_entries_than_were_asked_for(lab: Lab) -> None:
         lab.take(f.Entries((file(0, "x/3"),)))
 
 
+def test_what_is_closed_is_not_in_memory(lab: Lab, uncollected: None) -> None:
+    lab.start().take(f.Entries((file(3),), last=True), f.Open(0, 0, 3), f.Data(b"12"))
+    lab.part.close()
+    gone = weakref.ref(lab.part)
+    lab.start()
+    assert gone() is None
+
+
 @pytest.mark.parametrize(
     ("message", "reason"),
     [
@@ -265,6 +274,6 @@ def test_no_file_is_remembered_that_is_settled(lab: Lab) -> None:
         (lab.folder / name).write_bytes(data)
     lab.start().take(f.Entries((file(3), file(3), file(3)), last=False))
     lab.take(f.Same((0,)), f.Gone(1, "vanished"), f.Open(2, 0, 3), f.Data(b"new"), close_of(b"new"))
-    assert lab.part._files == {}
+    assert lab.part._files.coming == {}
     lab.take(f.Entries((), last=True))
     assert lab.part.done

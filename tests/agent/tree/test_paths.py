@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -66,6 +67,20 @@ def test_paths(place: Path, path: str, folder: str, name: str) -> None:
     expected = (os.path.normpath(place / folder), name)
     assert where(f"{place}/{path}") == expected
     assert where(path, home=str(place)) == expected
+
+
+class Witness:
+    """Something that a function has, and that is there for as long as its frame is."""
+
+
+def test_what_is_no_directory_keeps_nothing_in_memory(place: Path, uncollected: None) -> None:
+    def walk_to(path: str) -> weakref.ref[Witness]:
+        witness = Witness()
+        where(f"{place}/{path}")
+        return weakref.ref(witness)
+
+    for path in ("a/b/f", "a/b/nothing", "to_file"):
+        assert walk_to(path)() is None
 
 
 def test_the_root() -> None:

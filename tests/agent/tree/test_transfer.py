@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import weakref
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from agent.tree.options import ReceiverOptions
 from agent.tree.paths import Folder
 from agent.tree.places import Named
+from agent.tree.receiver import Receiver
 from agent.wire import file_messages as f
 from agent.wire.constants import FEATURES
 from agent.wire.file_messages import FileStatus, Outcome
@@ -35,6 +38,21 @@ def test_one_file(push: Push, source: Path, base: Path) -> None:
     file.write_bytes(b"worker_processes 8;\n")
     assert push(file, base=base)["nginx.conf"].changes == "content"
     assert (base / "nginx.conf").read_bytes() == b"worker_processes 8;\n"
+
+
+def test_nothing_stays_in_memory(transfer: type, source: Path, base: Path, uncollected: None) -> None:
+    (source / "tree").mkdir()
+    (source / "tree" / "link").symlink_to("target")
+    (base / "source" / "tree").mkdir(parents=True)
+    (base / "source" / "tree" / "link").symlink_to("another")
+    kept: set[weakref.ref[object]] = set()
+
+    def look(receiver: Receiver) -> None:
+        kept.update(map(weakref.ref, (receiver, receiver._comparer, receiver._committer, receiver._incoming)))
+
+    transfer([source], base, ReceiverOptions(backup="~"), look=look).run()
+    assert (base / "source" / "tree" / "link~").is_symlink()
+    assert [one() for one in kept] == [None] * 4
 
 
 def test_small_files_for_a_receiver_that_knows_no_whole_ones(transfer: type, source: Path, base: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import pytest
@@ -297,6 +298,19 @@ def test_what_came_before_an_error_is_shown_before_it(rig: Rig) -> None:
     assert next(messages) == m.Run("true")
     with pytest.raises(ConnectionResetError):
         next(messages)
+
+
+def test_an_error_keeps_nothing_in_memory(rig: Rig, uncollected: None) -> None:
+    def broken(size: int) -> bytes:
+        raise ConnectionResetError(104, "reset")
+
+    rig.socket.recv = broken  # type: ignore[method-assign]
+    try:
+        next(rig.link.read())
+    except ConnectionResetError:
+        link = weakref.ref(rig.link)
+    del rig.link
+    assert link() is None
 
 
 def test_a_ping_is_answered_and_not_shown(rig: Rig) -> None:
