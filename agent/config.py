@@ -78,10 +78,12 @@ class Controller:
 
     def accepts(self, address: str) -> bool:
         """Whether a connection from this IP address may be this controller's."""
+        if not self.sources:
+            return True
         # The kernel shows an IPv4 peer of an IPv6 socket as ::ffff:a.b.c.d, and a link-local one with its scope.
         ip = ipaddress.ip_address(address.partition("%")[0])
         ip = getattr(ip, "ipv4_mapped", None) or ip
-        return not self.sources or any(ip in network for network in self.sources)
+        return any(ip in network for network in self.sources)
 
 
 @record
