@@ -28,7 +28,7 @@ from agent.wire.codec import (
     encode_payload,
 )
 from agent.wire.constants import WHOLE_FILES
-from agent.wire.direct import DirectPayload
+from agent.wire.direct import DirectPayload, checksum_starts
 from agent.wire.errors import ConnectionEndedError, LocalProtocolError, RemoteProtocolError
 from agent.wire.frames import encode_prefixed, frame_header, read_frame, read_prefixed
 from agent.wire.record import record
@@ -165,7 +165,7 @@ _LOGIN: dict[State, type[m.Message]] = {
     State.VERDICT: m.Welcome,
 }
 _CODES = {kind: code for code, kind in FRAME_TYPES.items()}
-_DIRECT = [_CODES[kind] for kind in (f.Data, f.Whole, m.Stdout, m.Stderr)]
+_DIRECT = checksum_starts(_CODES[kind] for kind in (f.Data, f.Whole, m.Stdout, m.Stderr))
 _OF_FILES = frozenset({f.Push, f.Pull, f.Rollback, f.Done, *_SENDER, *_RECEIVER})
 _WRITER = {
     m.Stream.STDIN: Role.CONTROLLER,

@@ -8,23 +8,28 @@ The rules of a frame are those of `frames`.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from agent.wire.constants import MAX_DATA_PAYLOAD
 from agent.wire.frames import FRAME_HEADER
 from agent.wire.room import make_room
 
-__all__ = ["DirectPayload"]
+__all__ = ["DirectPayload", "checksum_starts"]
 
 # Smaller ones come whole in one read or two. The buffer is not worth making for what `true` or `df` say.
 _WORTH_A_PLACE = 16 * 1024
 
 
-class DirectPayload:
-    """Receives the payloads of large frames of the types `codes`. The buffer is there only while such frames come."""
+def checksum_starts(codes: Iterable[int]) -> dict[int, int]:
+    """Return where the checksum of a frame of each of these types begins: it is of the type, and then the payload."""
+    return {code: zlib.crc32(bytes([code])) for code in codes}
 
-    def __init__(self, codes: Iterable[int]) -> None:
-        self._starts = {code: zlib.crc32(bytes([code])) for code in codes}
+
+class DirectPayload:
+    """Receives the payloads of large frames of the types in `starts` (see `checksum_starts`). The buffer is there only while such frames come."""
+
+    def __init__(self, starts: Mapping[int, int]) -> None:
+        self._starts = starts
         self._view = memoryview(b"")
         self._code = 0
         self._length = 0

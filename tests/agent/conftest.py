@@ -120,6 +120,14 @@ def runner(commands: Commands) -> Iterator[Runner]:
     runner.close()
 
 
+@pytest.fixture(scope="module")
+def shared_runner() -> Iterator[Runner]:
+    """One for all tests of a module that are not about runners: its start and its end take longer than most of them."""
+    runner = Commands().start()
+    yield runner
+    runner.close()
+
+
 @pytest.fixture
 def mark() -> Iterator[str]:
     """Return a number that no other process has in its command line: ``sleep 1000.<mark>``. What a failed test

@@ -243,9 +243,9 @@ class Rig:
 
 
 @pytest.fixture
-def rig(runner: Runner, tmp_path: Path) -> Iterator[Rig]:
+def rig(shared_runner: Runner, tmp_path: Path) -> Iterator[Rig]:
     before = set(os.listdir("/proc/self/fd"))
-    rig = Rig(runner, tmp_path)
+    rig = Rig(shared_runner, tmp_path)
     yield rig
     rig.close()
     left = {fd for fd in set(os.listdir("/proc/self/fd")) - before if os.path.exists(f"/proc/self/fd/{fd}")}

@@ -193,8 +193,8 @@ class Rig:
 
 
 @pytest.fixture
-def rig(runner: Runner) -> Iterator[Rig]:
-    rig = Rig(runner)
+def rig(shared_runner: Runner) -> Iterator[Rig]:
+    rig = Rig(shared_runner)
     yield rig
     rig.release()
 

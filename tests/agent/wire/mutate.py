@@ -30,7 +30,7 @@ from dataclasses import dataclass
 
 from agent.wire import messages as m
 from agent.wire.codec import encode_handshake
-from agent.wire.connection import NEED_DATA, Closed, Connection, Role, State
+from agent.wire.connection import NEED_DATA, TABLE, Closed, Connection, Role, State
 from agent.wire.errors import RemoteProtocolError
 from agent.wire.frames import encode_prefixed
 
@@ -63,7 +63,9 @@ class Base:
         connection = Connection(self.reader)
         connection.state = State.READY
         if self.reader is Role.CONTROLLER:
-            connection.send(_RUN)
+            # What sending a `Run` comes to. To write it anew for each mutant took a quarter of the time.
+            connection._account(Role.CONTROLLER, _RUN)
+            connection.state = TABLE[Role.CONTROLLER][State.READY][m.Run]
         return connection
 
 
