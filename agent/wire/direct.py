@@ -26,7 +26,10 @@ def checksum_starts(codes: Iterable[int]) -> dict[int, int]:
 
 
 class DirectPayload:
-    """Receives the payloads of large frames of the types in `starts` (see `checksum_starts`). The buffer is there only while such frames come."""
+    """Receives the payloads of large frames of the types in `starts` (see `checksum_starts`).
+
+    The buffer is there only while such frames come.
+    """
 
     def __init__(self, starts: Mapping[int, int]) -> None:
         self._starts = starts
