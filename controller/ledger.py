@@ -140,34 +140,18 @@ class Ledger(SenderWatcher):
         if not outcome.changes.startswith(_CAME) and outcome.index is not None:
             self._meter.done += outcome.bytes  # it was there, and nobody had to send it
         self._kept += outcome.kept
+        self._numbers[outcome.status] += 1
+        if outcome.sha256 is not None:
+            self._contents += 1
+            self._sha256 = outcome.sha256
+        if outcome.status is FileStatus.FAILED and self._first_failure is None:
+            self._first_failure = f"{outcome.path}: {outcome.error}"
         diff = self._differences.made(outcome) if self._differences is not None else None
-        self.note(
-            FileResult(
-                outcome.path,
-                outcome.status,
-                outcome.bytes,
-                outcome.sha256,
-                outcome.error,
-                outcome.changes if diff is None else without_attributes(outcome.changes),
-                outcome.note,
-                diff,
-            )
-        )
+        of_interest = outcome.status in self._interesting or bool(outcome.note or diff)
+        if len(self._files) < (_MOST_KEPT if self._keep else _MOST_OF_INTEREST * of_interest):
+            self._files.append(_file_of(outcome, diff))
 
     # The result --------------------------------------------------------------------------------------------------
-
-    def note(self, file: FileResult) -> None:
-        """Note a file's result."""
-        status = FileStatus(file.status.value)
-        self._numbers[status] += 1
-        if file.sha256 is not None:
-            self._contents += 1
-            self._sha256 = file.sha256
-        if status is FileStatus.FAILED and self._first_failure is None:
-            self._first_failure = f"{file.path}: {file.error}"
-        of_interest = status in self._interesting or bool(file.note or file.diff)
-        if len(self._files) < (_MOST_KEPT if self._keep else _MOST_OF_INTEREST * of_interest):
-            self._files.append(file)
 
     def result(self, *, note: str | None = None) -> Result:
         """Return the result of a transfer that came to its end."""
@@ -200,3 +184,16 @@ class Ledger(SenderWatcher):
         numbers = {status.value: self._numbers[status] for status in FileStatus}
         single = self._sha256 if self._contents == 1 and sum(self._numbers.values()) == 1 else None
         return Tally(bytes=self._meter.moved, sha256=single, kept=self._kept, **numbers)
+
+
+def _file_of(outcome: Outcome, diff: str | None) -> FileResult:
+    return FileResult(
+        outcome.path,
+        outcome.status,
+        outcome.bytes,
+        outcome.sha256,
+        outcome.error,
+        outcome.changes if diff is None else without_attributes(outcome.changes),
+        outcome.note,
+        diff,
+    )

@@ -72,6 +72,8 @@ class FileStatus(enum.StrEnum):
     SKIPPED = "skipped"
     FAILED = "failed"
 
+    __hash__ = str.__hash__  # they are counted, and Enum's own hash is written in Python
+
 
 # Records ------------------------------------------------------------------------------------------------------------
 
