@@ -23,7 +23,6 @@ _NOT_MEASURED = (
     "tests/e2e/test_keys.py",
     "tests/e2e/test_readme.py",
     "tests/e2e/test_rollback.py",
-    "tests/e2e/test_shell.py",
     "tests/e2e/test_watching.py",
     "tests/e2e/test_what.py",
     "tests/security/",
