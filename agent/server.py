@@ -31,8 +31,10 @@ from agent.errors import AgentError
 from agent.files import Files
 from agent.journal import open_and_sweep
 from agent.log import Refusals, log, set_up
+from agent.login import Login, LoginError, LoginTimeoutError
 from agent.runner import Runner
-from agent.session import Login, LoginError, LoginTimeoutError, Services, Session, StoppingError
+from agent.services import Services, StoppingError
+from agent.session import Session
 from agent.signals import Signals
 from agent.tls import server_context
 from agent.wire.errors import ConnectionEndedError, ProtocolError

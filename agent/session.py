@@ -3,100 +3,41 @@
 One thread runs it, and that thread alone touches the TLS socket: a second one that reads while the first writes
 deadlocks on CPython 3.13 (python/cpython#137583).
 
-The order is fixed: TLS, login, requests. Everything before the end of the login has one total deadline, however the
-peer spreads its bytes. After the login one loop polls the socket, the command's pipes, and the agent's stop signal.
+The order is fixed: TLS and the login (see `login`), then requests. For those, one loop polls the socket, the command's
+pipes, and the agent's stop signal.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import shlex
 import socket
 import ssl
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import field
 from functools import partial
 
 from agent.environment import account, clean_environment
 from agent.execution import Execution
-from agent.files import Files, Transfer
+from agent.files import Transfer
 from agent.log import log, quote, word
-from agent.runner import Command, Runner, RunnerError
+from agent.login import Login, log_in
+from agent.runner import Command, RunnerError
 from agent.script import Incoming, ScriptError
+from agent.services import Services, StoppingError
 from agent.tree.errors import TransferError
 from agent.wire import file_messages as f
 from agent.wire import messages as m
 from agent.wire.connection import Closed, Connection, Role
-from agent.wire.constants import (
-    FEATURES,
-    LOGIN_DEADLINE,
-    MIN_PROTOCOL_VERSION,
-    NONCE_LENGTH,
-    PROTOCOL_VERSION,
-    WHOLE_FILES,
-)
-from agent.wire.handshake import (
-    AuthenticationError,
-    Verifier,
-    channel_binding,
-    check_proof,
-    server_proof,
-)
+from agent.wire.constants import WHOLE_FILES
 from agent.wire.link import Link
-from agent.wire.record import record
 
-__all__ = ["Login", "LoginError", "LoginTimeoutError", "Services", "Session"]
+__all__ = ["Session"]
 
 WOULD_BLOCK = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _TRANSFER_TURN = 0.05  # seconds until the socket is looked at again
 _HOLD_BACK = 0.002  # seconds for which small messages wait for others, to share a TLS record
 _LONGEST_PATH = 4095  # PATH_MAX without its NUL (limits.h(0p))
-
-
-@record
-class Services:
-    """What every session of an agent shares."""
-
-    context: ssl.SSLContext
-    certificate: bytes  # DER, for the channel binding
-    find: Callable[[str, bytes, int, str], Verifier | None]  # controller, host id, epoch, source address
-    permissions: Callable[[str], frozenset[str]]
-    runner: Runner
-    shell: str
-    files: Files
-    about: Mapping[str, str]  # what a controller is told of this agent: versions and the like
-    stop: int  # a descriptor that turns readable when the agent stops
-    folder: str | None = None  # the agent's own, for scripts where there are none in memory
-    decoy: bytes = field(default_factory=lambda: os.urandom(32), repr=False)
-    clock: Callable[[], float] = time.monotonic
-
-
-@record
-class Login:
-    """Who is on the other side."""
-
-    controller: str
-    host_id: bytes
-    epoch: int
-
-
-class LoginError(Exception):
-    """The login went wrong. `reason` is for our log: the peer learns nothing of it."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
-class LoginTimeoutError(LoginError):
-    """The login took too long."""
-
-
-class StoppingError(Exception):
-    """The agent stops, and this session has nothing left to do."""
 
 
 class Session:
@@ -105,7 +46,7 @@ class Session:
     def __init__(self, sock: socket.socket, source: str, services: Services, accepted: float) -> None:
         self._services = services
         self._source = source
-        self._deadline = accepted + LOGIN_DEADLINE
+        self._accepted = accepted
         self._execution: Execution | None = None
         self._run: m.Run | None = None
         self._incoming: Incoming | None = None
@@ -143,90 +84,10 @@ class Session:
             self._transfer = None
         self._socket.close()
 
-    # The login ------------------------------------------------------------------------------------------------------
-
     def authenticate(self) -> Login:
-        """Do TLS and the login. Raises LoginError, OSError (TLS and network) and ProtocolError."""
-        self._tls_handshake()
-        binding = channel_binding(self._services.certificate, self._socket.get_channel_binding("tls-unique"))
-        hello = self._receive(m.Hello)
-        assert isinstance(hello, m.Hello)
-        version = min(hello.max_version, PROTOCOL_VERSION)
-        agreed = version >= max(hello.min_version, MIN_PROTOCOL_VERSION)
-        if not agreed:
-            version = PROTOCOL_VERSION  # outside what the controller offers: it can say which versions there are
-        self._send(m.Challenge(version, FEATURES & hello.features, os.urandom(NONCE_LENGTH)))
-        if not agreed:
-            raise LoginError(
-                f"no common protocol version: controller has {hello.min_version} to {hello.max_version},"
-                f" agent {MIN_PROTOCOL_VERSION} to {PROTOCOL_VERSION}"
-            )
-        proof = self._receive(m.Proof)
-        assert isinstance(proof, m.Proof)
-        self._verify(hello, proof, binding)
-        self.login = Login(hello.controller, hello.host_id, hello.epoch)
+        """Do TLS and the login. Raises as `log_in`."""
+        self.login = log_in(self._socket, self._link, self._services, self._source, self._accepted)
         return self.login
-
-    def _verify(self, hello: m.Hello, proof: m.Proof, binding: bytes) -> None:
-        connection = self._link.connection
-        services = self._services
-        try:
-            verifier, transcript = check_proof(
-                lambda: services.find(hello.controller, hello.host_id, hello.epoch, self._source),
-                controller=hello.controller,
-                hello=connection.hello,
-                challenge=connection.challenge,
-                binding=binding,
-                claimed_binding=proof.binding,
-                proof=proof.proof,
-                decoy=services.decoy,
-            )
-        except AuthenticationError:
-            self._send(m.Refusal())
-            raise
-        info = self._info(hello.controller)
-        self._send(m.Welcome(server_proof(verifier.server_key, transcript, proof.proof, info), info))
-
-    def _info(self, controller: str) -> bytes:
-        info = {**self._services.about, "permissions": sorted(self._services.permissions(controller))}
-        return json.dumps(info).encode("ascii")
-
-    def _tls_handshake(self) -> None:
-        while True:
-            try:
-                self._socket.do_handshake()
-                return
-            except ssl.SSLWantReadError:
-                self._wait(select.POLLIN)
-            except ssl.SSLWantWriteError:
-                self._wait(select.POLLOUT)
-
-    def _receive(self, kind: type[m.Message]) -> m.Message:
-        while True:
-            # To the end of what has come: a request that was sent behind the proof, before ours, must not pass for one
-            # that was sent after the login.
-            for message in list(self._link.read()):
-                assert isinstance(message, kind)  # by the table of the connection
-                return message
-            self._wait(select.POLLIN | (select.POLLOUT if self._link.backlog else 0))
-
-    def _send(self, message: m.Message) -> None:
-        self._link.send(message)
-        while self._link.backlog:
-            self._wait(select.POLLOUT)
-            self._link.flush()
-
-    def _wait(self, events: int) -> None:
-        """Wait for the socket, until the login's deadline."""
-        left = self._deadline - self._services.clock()
-        poller = select.poll()
-        poller.register(self._socket, events)
-        poller.register(self._services.stop, select.POLLIN)
-        ready = dict(poller.poll(max(0.0, left) * 1000)) if left > 0 else {}
-        if self._services.stop in ready:
-            raise StoppingError
-        if not ready:
-            raise LoginTimeoutError(f"no login within {LOGIN_DEADLINE:.0f} s")
 
     # The requests ---------------------------------------------------------------------------------------------------
 

@@ -26,7 +26,8 @@ from agent.files import Files, Transfer, _home
 from agent.journal import Journal
 from agent.log import log
 from agent.runner import Runner
-from agent.session import Services, Session
+from agent.services import Services
+from agent.session import Session
 from agent.tls import server_context
 from agent.tree.entries import Listing
 from agent.tree.errors import FileError, TransferError

@@ -27,9 +27,10 @@ from agent import log as log_module
 from agent.admission import Admission, Outcome
 from agent.config import Config, Listen
 from agent.errors import AgentError
+from agent.login import LoginError, LoginTimeoutError
 from agent.runner import Runner
 from agent.server import serve
-from agent.session import LoginError, LoginTimeoutError, Session
+from agent.session import Session
 from agent.signals import Signals
 from agent.wire import enrolment
 from agent.wire import messages as m

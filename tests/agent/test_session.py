@@ -26,8 +26,10 @@ import pytest
 
 from agent import script as script_module
 from agent.log import log
+from agent.login import Login, LoginError, LoginTimeoutError
 from agent.runner import Runner, RunnerError
-from agent.session import Login, LoginError, LoginTimeoutError, Services, Session, StoppingError
+from agent.services import Services, StoppingError
+from agent.session import Session
 from agent.tls import server_context
 from agent.wire import messages as m
 from agent.wire.codec import FRAME_TYPES, encode_payload

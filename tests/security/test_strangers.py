@@ -116,7 +116,7 @@ def drips(kit: SimpleNamespace, agent: Any) -> dict[str, tuple[Any, Iterator[byt
 
 def test_1_2_3_every_way_of_being_slow_ends_at_the_deadline(agents: Any, kit: SimpleNamespace) -> None:
     """A deadline for each read would never pass for somebody who sends a byte now and then: it is one for all."""
-    agent = agents.start(prepare="import agent.session; agent.session.LOGIN_DEADLINE = 1.0")
+    agent = agents.start(prepare="import agent.login; agent.login.LOGIN_DEADLINE = 1.0")
     began = time.monotonic()
     slow = drips(kit, agent)
     for sock, _ in slow.values():
