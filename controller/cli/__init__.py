@@ -10,6 +10,8 @@ import sys
 
 __all__ = ["run_and_leave"]
 
+_EXIT_INTERRUPTED = 130  # as in `controller.results`, which may not have been loaded yet
+
 TYPE_CHECKING = False  # see `controller`
 
 if TYPE_CHECKING:
@@ -18,8 +20,18 @@ if TYPE_CHECKING:
 
 def run_and_leave() -> NoReturn:
     """Be the process `fleet`: run its command line and leave."""
-    import gc
     import os
+
+    try:
+        code = _run()
+    except KeyboardInterrupt:  # before `main`, which answers all others, was there to answer it, or after it
+        code = _EXIT_INTERRUPTED
+    # Taking hundreds of modules apart takes longer than `true` on a host, and the kernel does it for nothing.
+    os._exit(code)
+
+
+def _run() -> int:
+    import gc
 
     # Starting up makes some ten thousand objects that all stay. To look through them again and again for rubbish would
     # take a tenth of the time.
@@ -35,5 +47,4 @@ def run_and_leave() -> NoReturn:
             stream.flush()
         except (AttributeError, OSError):  # closed, or its reader has gone: `main` has said what there is to say
             pass
-    # Taking hundreds of modules apart takes longer than `true` on a host, and the kernel does it for nothing.
-    os._exit(code)
+    return code

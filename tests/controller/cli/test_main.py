@@ -201,3 +201,23 @@ def test_the_process_leaves_with_the_exit_code_of_its_command_line(closed, code)
     text = "from controller.cli import run_and_leave; run_and_leave()"
     done = subprocess.run(["/bin/sh", "-c", f'exec "$0" -c "$1" {closed}', sys.executable, text], check=False)
     assert done.returncode == code
+
+
+@pytest.mark.parametrize("name", ["agent.lazily", "controller.cli.main", "typing", "controller.results"])
+def test_ctrl_c_while_it_is_loading_is_quiet(name):
+    program = f"""\
+import sys
+
+class Finder:
+    def find_spec(self, name, path, target=None):
+        if name == {name!r}:
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Finder())
+for loaded in ("typing", "agent.lazily"):
+    sys.modules.pop(loaded, None)
+from controller.cli import run_and_leave
+run_and_leave()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
