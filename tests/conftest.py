@@ -18,11 +18,14 @@ for _number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
 # of the commands do: their processes are not measured. The tests themselves are.
 _NOT_MEASURED = (
     "tests/e2e/test_bad_input.py",
+    "tests/e2e/test_command.py",
     "tests/e2e/test_files.py",
     "tests/e2e/test_folding.py",
+    "tests/e2e/test_interrupts.py",
     "tests/e2e/test_keys.py",
     "tests/e2e/test_readme.py",
     "tests/e2e/test_rollback.py",
+    "tests/e2e/test_run.py",
     "tests/e2e/test_watching.py",
     "tests/e2e/test_what.py",
     "tests/security/",
