@@ -18,11 +18,11 @@ Start = Callable[..., Validator]
 
 
 @pytest.fixture
-def start(runner: Runner) -> Iterator[Start]:
+def start(shared_runner: Runner) -> Iterator[Start]:
     made: list[Validator] = []
 
     def make(command: str, path: str = "/x", clock: Callable[[], float] = time.monotonic) -> Validator:
-        made.append(Validator(runner, "/bin/sh", command, path, host="web1", run="r1", clock=clock))
+        made.append(Validator(shared_runner, "/bin/sh", command, path, host="web1", run="r1", clock=clock))
         return made[-1]
 
     yield make
@@ -93,7 +93,7 @@ def test_a_runner_that_is_closed(commands: object, runner: Runner) -> None:
         Validator(runner, "/bin/sh", "true %s", "/x", host="", run="", clock=time.monotonic)
 
 
-def test_a_command_that_cannot_be_started(runner: Runner) -> None:
-    validator = Validator(runner, "/no/shell", "true %s", "/x", host="", run="", clock=time.monotonic)
+def test_a_command_that_cannot_be_started(shared_runner: Runner) -> None:
+    validator = Validator(shared_runner, "/no/shell", "true %s", "/x", host="", run="", clock=time.monotonic)
     assert "no such file or directory" in verdict(validator).lower()
     validator.close()

@@ -151,7 +151,7 @@ TEXTS = {
 def test_a_digest_is_that_of_the_text_however_it_comes(masks, text):
     rnd = random.Random(1)
     found = set()
-    for _ in range(4):
+    for _ in range(4 if len(text) < LONGEST_LINE else 2):
         digest = _Digest(masks, "web1")
         rest = text
         while rest:
