@@ -25,12 +25,13 @@ from controller.cancel import CancelToken
 from controller.client import Client, Target
 from controller.differences import Content, Differences
 from controller.errors import CancelledError, DeniedError, FleetError, HostError
+from controller.held import HeldFiles, read_small
 from controller.ledger import DiffMaker, Ledger
 from controller.meter import Meter, Unwatched, Watcher
 from controller.results import Result, Status, Tally
 from controller.runs import Plan, Run, new_run_id
 from controller.sources import look_at, opened, reader
-from controller.templates import Filled, read_templates
+from controller.templates import read_templates
 from inventory import Host
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ def plan_push(going: Going, sources: Sequence[str], destination: str, options: P
     if options.delete and not any(source.is_folder for source in found):
         raise FleetError("--delete", "removes what a directory does not have, and no SRC is a directory")
     templates = read_templates(found) if options.template else []
+    small = [] if options.template else read_small(found, follow=options.follow)
     for host in going.hosts if templates else ():
         for template in templates:
             template.fill(host)  # an undefined variable must be found before the first host is changed
@@ -120,9 +122,9 @@ def plan_push(going: Going, sources: Sequence[str], destination: str, options: P
         return transfer.push(client, requests[target.name], listing, ledger, meter, going.timeout, digests)
 
     def work(target: Target, meter: Meter, client: Client) -> Result:
-        if templates:
-            filled = Filled(templates, by_name[target.name], sending)
-            return send(target, meter, client, filled, filled.content)
+        if files := small or [template.fill(by_name[target.name]) for template in templates]:
+            held = HeldFiles(files, sending)
+            return send(target, meter, client, held, held.content)
         with opened(found) as listed:
             return send(target, meter, client, Listing(iter(listed), sending, Links.ALWAYS), reader(found))
 

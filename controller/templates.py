@@ -1,27 +1,18 @@
-"""Files that are filled in for each host: read once, filled and sent from memory.
-
-Nothing of them is ever in a folder of this machine: they may hold passwords, and whoever is stopped by a second Ctrl-C
-or by SIGKILL clears nothing up.
-"""
+"""Files that are filled in for each host: read once, and filled in memory."""
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from agent.tree.entries import Item, Source
-from agent.tree.errors import FileError
-from agent.tree.options import SenderOptions
-from agent.tree.patterns import Patterns
-from agent.wire.file_messages import Entry, Kind
 from agent.wire.record import record
-from controller.differences import LARGEST, Content
 from controller.errors import FleetError
+from controller.held import HeldFile
 from controller.sources import LocalSource
 from inventory import Host, InventoryError, fill
 
-__all__ = ["Filled", "Template", "read_templates"]
+__all__ = ["Template", "read_templates"]
 
 _MOST_OF_TEMPLATE = 1024 * 1024  # bytes: it is filled in memory, for many hosts at once
 
@@ -35,12 +26,13 @@ class Template:
     mode: int
     mtime: int
 
-    def fill(self, host: Host) -> bytes:
-        """Return the text with the host's values in it, unquoted. Raises FleetError for one that is not defined."""
+    def fill(self, host: Host) -> HeldFile:
+        """Return the file with the host's values in it, unquoted. Raises FleetError for one that is not defined."""
         try:
-            return fill(self.text, host, quote=False).encode("utf-8", "surrogateescape")
+            text = fill(self.text, host, quote=False)
         except InventoryError as error:
             raise FleetError(self.source.path, str(error), error.hint) from None
+        return HeldFile.of(self.source.name, text.encode("utf-8", "surrogateescape"), self.mode, self.mtime)
 
 
 def read_templates(sources: Sequence[LocalSource]) -> list[Template]:
@@ -64,43 +56,3 @@ def _read_template(source: LocalSource) -> Template:
     # Bytes that are not UTF-8 pass through as they are.
     text = data.decode("utf-8", "surrogateescape")
     return Template(source, text, stat.S_IMODE(info.st_mode), info.st_mtime_ns)
-
-
-class Filled:
-    """The templates filled in for one host, as a sender wants them listed."""
-
-    def __init__(self, templates: Sequence[Template], host: Host, options: SenderOptions) -> None:
-        self.options = options
-        self._templates = {template.source.name: template for template in templates}
-        self._data = {name: template.fill(host) for name, template in self._templates.items()}
-        self._excluded = Patterns(options.exclude)
-
-    def items(self) -> Iterator[Item]:
-        """Yield them all."""
-        for name, template in self._templates.items():
-            if not self._excluded.match(name, folder=False):
-                entry = Entry(name, Kind.FILE, template.mode, len(self._data[name]), template.mtime)
-                yield Item(entry, Source(None, (), name))
-
-    def open(self, item: Item) -> int:
-        """Open the content of a file, which has no name anywhere (memfd_create(2)). Raises FileError."""
-        data = memoryview(self._data[item.entry.path])
-        try:
-            fd = os.memfd_create("fleet", os.MFD_CLOEXEC)
-            try:
-                while data:
-                    data = data[os.write(fd, data) :]
-            except BaseException:
-                os.close(fd)
-                raise
-        except OSError as error:
-            raise FileError.from_os("fill it in", error) from None
-        return fd
-
-    def close(self) -> None:
-        """There is nothing to give back."""
-
-    def content(self, path: str) -> Content | None:
-        """Return what there is to know of a file's content for a difference; None for one that is too large."""
-        data = self._data[path]
-        return Content.of(data) if len(data) <= LARGEST else None

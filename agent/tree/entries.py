@@ -99,6 +99,9 @@ class Listing:
                     return
                 yield item
 
+    def held(self, item: Item) -> None:
+        """Return nothing: no content is in memory."""
+
     def open(self, item: Item) -> int:
         """Open the content of a file for reading; the descriptor is the caller's. Raises FileError."""
         source = item.source

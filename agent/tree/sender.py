@@ -19,7 +19,7 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from agent.tree.content import PAGE, PIECE, Content
+from agent.tree.content import PAGE, PIECE, Content, Held
 from agent.tree.digests import Digests, State
 from agent.tree.entries import Item
 from agent.tree.errors import FileError
@@ -45,6 +45,9 @@ class Listed(Protocol):
 
     def items(self) -> Iterator[Item]:
         """Yield all items, once."""
+
+    def held(self, item: Item) -> Held | None:
+        """Return the content of a file that is in memory."""
 
     def open(self, item: Item) -> int:
         """Open the content of a file for reading; the descriptor is the caller's. Raises FileError."""
@@ -106,7 +109,6 @@ class Sender:
         self._same: list[int] = []
         self._old: f.Old | None = None
         self._work = self._run()
-        self._content: Content | None = None
         self._queued = 0
         self._digests = digests or Digests()
         self._whole_files = whole_files and not listing.options.check
@@ -141,7 +143,6 @@ class Sender:
     def close(self) -> None:
         """Give back what is open."""
         self._work.close()
-        self._drop_content()
         self._listing.close()
 
     # What the receiver says -----------------------------------------------------------------------------------------
@@ -227,28 +228,37 @@ class Sender:
         """Answer one want; yields where the driver may have its turn."""
         item = batch.items[want.index - batch.first]
         try:
-            fd = self._listing.open(item)
-            self._content = content = Content(fd, limit=self._options.max_size)
+            if (held := self._listing.held(item)) is not None:
+                self._offer(want, [held.data], held.sha256, len(held.data))
+            else:
+                yield from self._send_file(want, item)
+        except FileError as error:
+            self._flush_same()
+            self._watcher.gone(item.entry, str(error))
+            self._send(f.Gone(want.index, str(error)))
+        if self._queued >= _STEP_BYTES:
+            self._queued = 0
+            yield True
+
+    def _send_file(self, want: Want, item: Item) -> Iterator[bool]:
+        content = Content(self._listing.open(item), limit=self._options.max_size)
+        try:
             if content.size is not None and content.size <= PAGE:  # several of these wait together to be sent
                 self._send_small(want, content)
             else:
                 self._buffer = self._buffer or make_room(PIECE)
                 content.use(self._buffer)
                 yield from self._send_large(want, content)
-        except FileError as error:
-            self._flush_same()
-            self._watcher.gone(item.entry, str(error))
-            self._send(f.Gone(want.index, str(error)))
         finally:
-            self._drop_content()
-        if self._queued >= _STEP_BYTES:
-            self._queued = 0
-            yield True
+            content.close()
 
     def _send_small(self, want: Want, content: Content) -> None:
         """Send a file that is read in one piece. Such a one is never resumed: it costs less to send it again."""
         pieces = list(content.pieces())
-        sha256 = content.digest.hexdigest()
+        self._offer(want, pieces, content.digest.hexdigest(), content.offset)
+
+    def _offer(self, want: Want, pieces: list[bytes | memoryview | int], sha256: str, size: int) -> None:
+        """Answer a want with all of a content."""
         if want.whole == sha256:
             self._same.append(want.index)
             if len(self._same) >= _SAME_AT_ONCE:
@@ -259,11 +269,11 @@ class Sender:
         if self._whole_files and len(data) == len(pieces):  # without holes
             self._send_whole(f.Whole(want.index, sha256, b"".join(data)))
             return
-        self._send(f.Open(want.index, 0, content.offset))
+        self._send(f.Open(want.index, 0, size))
         if not self._options.check:
             for piece in pieces:
                 self._send_piece(piece)
-        self._send(f.Close(content.offset, sha256))
+        self._send(f.Close(size, sha256))
 
     def _send_whole(self, message: f.Whole) -> None:
         self._send(message)
@@ -323,11 +333,6 @@ class Sender:
         if self._same:
             self._send(f.Same(tuple(self._same)))
             self._same = []
-
-    def _drop_content(self) -> None:
-        if self._content is not None:
-            self._content.close()
-            self._content = None
 
 
 def _weight(entry: Entry) -> int:

@@ -1,21 +1,16 @@
-"""Files that are filled in for each host, in memory."""
+"""Files that are filled in for each host."""
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 from pathlib import Path
 
 import pytest
 
-from agent.tree.errors import FileError
-from agent.tree.options import SenderOptions
-from agent.wire.file_messages import Entry, Kind
-from controller.differences import LARGEST, Content
 from controller.errors import FleetError
+from controller.held import HeldFile
 from controller.sources import LocalSource, look_at
-from controller.templates import Filled, read_templates
+from controller.templates import read_templates
 from inventory import ad_hoc
 
 
@@ -28,57 +23,11 @@ def conf(tmp_path: Path) -> Path:
     return path
 
 
-def filled(path: Path, host: str = "web1", **options: object) -> Filled:
-    templates = read_templates(look_at([str(path)], follow=True))
-    return Filled(templates, ad_hoc(host)[host], SenderOptions(**options))  # type: ignore[arg-type]
-
-
 def test_each_host_has_its_own(conf: Path) -> None:
+    (template,) = read_templates(look_at([str(conf)], follow=True))
     for host in ("web1", "web22"):
         text = f"name {host}; ".encode() + b"{ \xff }\n"
-        files = filled(conf, host)
-        (item,) = files.items()
-        assert item.entry == Entry("conf", Kind.FILE, 0o640, len(text), 2)
-        fd = files.open(item)
-        info = os.fstat(fd)
-        assert (os.pread(fd, 100, 0), stat.S_ISREG(info.st_mode), info.st_nlink) == (text, True, 0)
-        os.close(fd)
-        assert files.content("conf") == Content.of(text)
-        files.close()
-
-
-def test_what_is_left_out(conf: Path) -> None:
-    assert list(filled(conf, exclude=("co*",)).items()) == []
-
-
-def test_no_difference_of_what_is_too_large(tmp_path: Path) -> None:
-    (tmp_path / "conf").write_bytes(b"x" * (LARGEST + 1))
-    assert filled(tmp_path / "conf").content("conf") is None
-
-
-@pytest.mark.parametrize("call", ["memfd_create", "write"])
-def test_what_cannot_be_filled_in(conf: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
-    files = filled(conf)
-    (item,) = files.items()
-    before = set(os.listdir("/proc/self/fd"))
-
-    def fail(*args: object) -> int:
-        raise OSError(errno.ENFILE, "")
-
-    monkeypatch.setattr(os, call, fail)
-    with pytest.raises(FileError, match=r"^cannot fill it in: too many open files in system$"):
-        files.open(item)
-    assert set(os.listdir("/proc/self/fd")) == before
-
-
-def test_a_short_write_is_continued(conf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = filled(conf)
-    (item,) = files.items()
-    real = os.write
-    monkeypatch.setattr(os, "write", lambda fd, data: real(fd, data[:3]))
-    fd = files.open(item)
-    assert os.pread(fd, 100, 0) == b"name web1; { \xff }\n"
-    os.close(fd)
+        assert template.fill(ad_hoc(host)[host]) == HeldFile.of("conf", text, 0o640, 2)
 
 
 def test_templates_without_a_value(tmp_path: Path) -> None:

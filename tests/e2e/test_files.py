@@ -483,6 +483,17 @@ def test_from_python(lab: Any, source: Path, there: Path, tmp_path: Path) -> Non
     assert (there / "nginx.conf").read_bytes() == b"worker_processes 4;\n"
 
 
+def test_a_small_file_is_read_once_for_all_hosts(lab: Any, source: Path, there: Path) -> None:
+    """Then all of them get the same, whatever becomes of the file meanwhile."""
+    run = Fleet(str(lab.inventory), key=str(lab.key), fanout=1).push(source, f"{there}/", limit="good")
+    source.unlink()
+    assert [(result.status, result.files[0].sha256) for result in run] == [
+        (Status.CHANGED, sha256(b"worker_processes 4;\n")),
+        (Status.UNCHANGED, sha256(b"worker_processes 4;\n")),
+        (Status.UNCHANGED, sha256(b"worker_processes 4;\n")),
+    ]
+
+
 def test_a_cancelled_run_from_python(lab: Any, source: Path, there: Path) -> None:
     fleet = Fleet(str(lab.inventory), key=str(lab.key))
     run = fleet.push(source, f"{there}/", limit="good")

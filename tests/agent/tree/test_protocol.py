@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from agent.tree.entries import Listing
+from agent.tree.content import PAGE, Held
+from agent.tree.entries import Item, Listing, Source
 from agent.tree.options import ReceiverOptions, SenderOptions
 from agent.tree.paths import Folder, Links
 from agent.tree.places import Asked, Named, into
@@ -326,6 +327,67 @@ def test_a_receiver_of_whole_files(origin: Origin) -> None:
     origin.sender.take(f.Wants((Want(2),)))
     origin.work()
     assert origin.said[1:] == [f.Whole(2, SHA, b"content")]
+
+
+class InMemory:
+    """A listing of some files whose content is in memory, and cannot be opened."""
+
+    def __init__(self, count: int, data: bytes, options: SenderOptions) -> None:
+        self.options = options
+        self.count = count
+        self.content = Held(data, hashlib.sha256(data).hexdigest())
+
+    def items(self) -> Iterator[Item]:
+        for number in range(self.count):
+            yield Item(Entry(str(number), Kind.FILE, 0o644, len(self.content.data)), Source(None, (), str(number)))
+
+    def held(self, item: Item) -> Held:
+        return self.content
+
+    def open(self, item: Item) -> int:
+        raise AssertionError("its content is in memory")
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("whole_files", "check", "want", "said"),
+    [
+        (True, False, Want(0), [f.Whole(0, SHA, b"content")]),
+        (False, False, Want(0), [f.Open(0, 0, 7), f.Data(b"content"), f.Close(7, SHA)]),
+        (True, True, Want(0), [f.Open(0, 0, 7), f.Close(7, SHA)]),
+        (True, False, Want(0, whole=SHA), [f.Same((0,))]),
+        (True, False, Want(0, whole=NOTHING), [f.Whole(0, SHA, b"content")]),
+    ],
+)
+def test_content_in_memory(whole_files: bool, check: bool, want: Want, said: list[m.Message]) -> None:
+    sent: list[m.Message] = []
+    sender = Sender(
+        InMemory(1, b"content", SenderOptions(check=check)), sent.append, SenderWatcher(), whole_files=whole_files
+    )
+    while sender.step():
+        pass
+    sender.take(f.Wants((want,)))
+    while sender.step():
+        pass
+    assert sent[1:] == said
+    sender.close()
+
+
+def test_much_in_memory_is_sent_in_turns() -> None:
+    sent: list[m.Message] = []
+    sender = Sender(InMemory(40, bytes(PAGE), SenderOptions()), sent.append, SenderWatcher(), whole_files=True)
+    while sender.step():
+        pass
+    sender.take(f.Wants(tuple(Want(number) for number in range(40))))
+    del sent[:]
+    turns = []
+    while sender.step():
+        turns.append(len(sent))
+        del sent[:]
+    assert turns == [5] * 8
+    sender.close()
 
 
 WANTS = f.Wants((Want(2),))
