@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Going", "PullOptions", "PushOptions", "plan_of", "plan_pull", "plan_push"]
 
+_ROOM = 8 * 1024 * 1024  # bytes of small files that are read once for all hosts
 _LOOK_AGAIN = 2.0  # seconds to see whether a host that was lost still lets us in
 
 Reader = Callable[[str], Content | None]
@@ -114,7 +115,8 @@ def plan_push(going: Going, sources: Sequence[str], destination: str, options: P
     differences = Differences()
 
     sending = SenderOptions(follow=options.follow, exclude=tuple(options.exclude), check=options.check)
-    digests = Digests()
+    several = len(going.hosts) > 1
+    digests = Digests(room=_ROOM if several else 0)
 
     def send(target: Target, meter: Meter, client: Client, listing: Listed, read: Reader) -> Result:
         maker = DiffMaker(differences, target.name, read) if options.diff else None
@@ -126,7 +128,9 @@ def plan_push(going: Going, sources: Sequence[str], destination: str, options: P
             held = HeldFiles(files, sending)
             return send(target, meter, client, held, held.content)
         with opened(found) as listed:
-            return send(target, meter, client, Listing(iter(listed), sending, Links.ALWAYS), reader(found))
+            return send(
+                target, meter, client, Listing(iter(listed), sending, Links.ALWAYS, identify=several), reader(found)
+            )
 
     return _run(going, run_id, shlex.join(["push", *sources, destination]), work)
 

@@ -11,7 +11,8 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 
-from agent.tree.content import PAGE, Held
+from agent.tree.content import PAGE
+from agent.tree.digests import Held
 from agent.tree.entries import Item, Source
 from agent.tree.errors import FileError
 from agent.tree.following import READ
@@ -92,12 +93,10 @@ class HeldFiles:
         """Yield them all."""
         for name, file in self._files.items():
             if not self._excluded.match(name, folder=False):
-                yield Item(Entry(name, Kind.FILE, file.mode, len(file.data), file.mtime), Source(None, (), name))
-
-    def held(self, item: Item) -> Held | None:
-        """Return the content of a file, if it is small."""
-        file = self._files[item.entry.path]
-        return Held(file.data, file.sha256) if 0 < len(file.data) <= PAGE else None
+                size = len(file.data)
+                held = Held(file.data, file.sha256) if 0 < size <= PAGE else None
+                entry = Entry(name, Kind.FILE, file.mode, size, file.mtime)
+                yield Item(entry, Source(None, (), name), held=held)
 
     def open(self, item: Item) -> int:
         """Open the content of a file, which has no name anywhere (memfd_create(2)). Raises FileError."""

@@ -14,22 +14,13 @@ from collections.abc import Generator, Iterator
 from agent.tree.digests import FileIdentity
 from agent.tree.errors import FileError
 from agent.wire.constants import MAX_DATA_PAYLOAD, MAX_HOLE
-from agent.wire.record import record
 
-__all__ = ["PAGE", "PIECE", "Content", "Held", "digest_of", "zeros"]
+__all__ = ["PAGE", "PIECE", "Content", "digest_of", "zeros"]
 
 PIECE = MAX_DATA_PAYLOAD
 # Files up to this size, in bytes, are read in one piece, as an object of its own.
 PAGE = PIECE // 4 - 1
 _ZEROS = bytes(1 << 20)
-
-
-@record
-class Held:
-    """The content of a file that is in memory, at most PAGE bytes, and its SHA-256."""
-
-    data: bytes
-    sha256: str
 
 
 class Content:

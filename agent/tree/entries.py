@@ -13,6 +13,7 @@ import stat
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
+from agent.tree.digests import FileIdentity, Held
 from agent.tree.errors import FileError
 from agent.tree.following import READ, Follower, enter
 from agent.tree.options import SenderOptions
@@ -40,11 +41,14 @@ class Source:
 
 @record
 class Item:
-    """An entry, and where it is: `names` below the folder of `source`."""
+    """An entry, and where it is: `names` below the folder of `source`. `identity` says which file was listed there, and
+    `held` is its content where that is in memory."""
 
     entry: Entry
     source: Source
     names: tuple[str, ...] = ()
+    identity: FileIdentity | None = None
+    held: Held | None = None
 
 
 @dataclass(slots=True)
@@ -62,13 +66,15 @@ class _Level:
 class Listing:
     """The items of some sources. Iterate over it once; `open` gives a file's content until `close`.
 
-    With roots, what a followed link points at must lie in one of them, too.
+    With roots, what a followed link points at must lie in one of them, too. With `identify` the items of files have
+    their identity.
     """
 
     sources: Iterator[Source]
     options: SenderOptions
     links: Links = Links.OWNED
     roots: Collection[Identity] | None = None
+    identify: bool = False
     count: int = 0
     _excluded: Patterns = field(init=False)
     _follower: Follower = field(init=False)
@@ -98,9 +104,6 @@ class Listing:
                     yield Item(Entry(item.entry.path, Kind.FAILED, reason=reason), source)
                     return
                 yield item
-
-    def held(self, item: Item) -> None:
-        """Return nothing: no content is in memory."""
 
     def open(self, item: Item) -> int:
         """Open the content of a file for reading; the descriptor is the caller's. Raises FileError."""
@@ -298,7 +301,7 @@ class Listing:
                 entry = self._entry_of(folder, name, path, info)
                 if entry.kind is Kind.SKIPPED and names == source.names and not stat.S_ISREG(info.st_mode):
                     raise FileError("", entry.reason)  # that is no side catch, but what was asked for by its name
-                yield Item(entry, source, names)
+                yield Item(entry, source, names, FileIdentity.of(info) if self.identify else None)
             finally:
                 folder.release()
         except FileError as error:

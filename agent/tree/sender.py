@@ -19,8 +19,8 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from agent.tree.content import PAGE, PIECE, Content, Held
-from agent.tree.digests import Digests, State
+from agent.tree.content import PAGE, PIECE, Content
+from agent.tree.digests import Digests, FileIdentity, Held, State
 from agent.tree.entries import Item
 from agent.tree.errors import FileError
 from agent.tree.options import SenderOptions
@@ -45,9 +45,6 @@ class Listed(Protocol):
 
     def items(self) -> Iterator[Item]:
         """Yield all items, once."""
-
-    def held(self, item: Item) -> Held | None:
-        """Return the content of a file that is in memory."""
 
     def open(self, item: Item) -> int:
         """Open the content of a file for reading; the descriptor is the caller's. Raises FileError."""
@@ -228,7 +225,7 @@ class Sender:
         """Answer one want; yields where the driver may have its turn."""
         item = batch.items[want.index - batch.first]
         try:
-            if (held := self._listing.held(item)) is not None:
+            if (held := item.held or self._digests.held(item.identity)) is not None:
                 self._offer(want, [held.data], held.sha256, len(held.data))
             else:
                 yield from self._send_file(want, item)
@@ -244,7 +241,7 @@ class Sender:
         content = Content(self._listing.open(item), limit=self._options.max_size)
         try:
             if content.size is not None and content.size <= PAGE:  # several of these wait together to be sent
-                self._send_small(want, content)
+                self._send_small(want, content, item.identity)
             else:
                 self._buffer = self._buffer or make_room(PIECE)
                 content.use(self._buffer)
@@ -252,10 +249,13 @@ class Sender:
         finally:
             content.close()
 
-    def _send_small(self, want: Want, content: Content) -> None:
+    def _send_small(self, want: Want, content: Content, identity: FileIdentity | None) -> None:
         """Send a file that is read in one piece. Such a one is never resumed: it costs less to send it again."""
         pieces = list(content.pieces())
-        self._offer(want, pieces, content.digest.hexdigest(), content.offset)
+        sha256 = content.digest.hexdigest()
+        if identity is not None and len(pieces) == 1 and isinstance(data := pieces[0], bytes):
+            self._digests.keep(identity, Held(data, sha256), content.identity())
+        self._offer(want, pieces, sha256, content.offset)
 
     def _offer(self, want: Want, pieces: list[bytes | memoryview | int], sha256: str, size: int) -> None:
         """Answer a want with all of a content."""

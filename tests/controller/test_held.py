@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.tree.content import PAGE, Held
+from agent.tree.content import PAGE
+from agent.tree.digests import Held
 from agent.tree.errors import FileError
 from agent.tree.options import SenderOptions
 from agent.wire.file_messages import Entry, Kind
@@ -45,7 +46,7 @@ def test_what_a_sender_is_told() -> None:
     files = files_of(TEXT)
     (item,) = files.items()
     assert item.entry == Entry("conf", Kind.FILE, 0o640, len(TEXT), 2)
-    assert files.held(item) == Held(TEXT, SHA)
+    assert item.held == Held(TEXT, SHA)
     assert files.content("conf") == Content.of(TEXT)
     files.close()
 
@@ -55,7 +56,7 @@ def test_what_is_sent_as_a_file(size: int) -> None:
     """Empty ones and large ones go as all others of their kind do."""
     files = files_of(bytes(size))
     (item,) = files.items()
-    assert files.held(item) is None
+    assert item.held is None
     fd = files.open(item)
     info = os.fstat(fd)
     assert (info.st_size, stat.S_ISREG(info.st_mode), info.st_nlink) == (size, True, 0)

@@ -87,7 +87,7 @@ class Transfer:
         sources = [find_source(str(path), home="/", links=self.links) for path in self.sources]
         to_receiver: list[m.Message] = []
         to_sender: list[m.Message] = []
-        listing = Listing(iter(sources), self.sending, self.links)
+        listing = Listing(iter(sources), self.sending, self.links, identify=self.digests is not None)
         whole_files = bool(self.features & WHOLE_FILES)
         sender = Sender(listing, to_receiver.append, self.watcher, self.digests, whole_files=whole_files)
         receiver = Receiver(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any
 import pytest
 
 from agent.tree import content as reading
-from agent.tree.digests import Digests, FileIdentity, State
+from agent.tree.digests import Digests, FileIdentity, Held, State
+from agent.tree.entries import Item, Listing
 from agent.tree.options import SenderOptions
 from agent.wire.file_messages import FileStatus
 
@@ -68,6 +70,87 @@ def test_the_end_wakes_who_waits() -> None:
     digests.end(OLD, DIGEST, OLD)
     waiting.join(60)
     assert found == [DIGEST]
+
+
+# Small files in memory ----------------------------------------------------------------------------------------------
+
+CONTENT = Held(b"content", DIGEST)
+LARGE_ENOUGH = len(CONTENT.data) + 600
+
+
+def test_small_files_are_kept_while_there_is_room() -> None:
+    digests = Digests(room=2 * LARGE_ENOUGH, wall=lambda: NOW)
+    files = [FileIdentity(1, number, 7, OLD.modified, OLD.changed) for number in range(3)]
+    digests.keep(files[0], CONTENT, files[0])
+    for file in files:
+        digests.keep(file, CONTENT, file)
+    assert [digests.held(file) for file in files] == [CONTENT, CONTENT, None]
+    assert digests.held(None) is None
+
+
+def test_no_small_file_is_kept_without_room() -> None:
+    digests = Digests(room=LARGE_ENOUGH - 1, wall=lambda: NOW)
+    digests.keep(OLD, CONTENT, OLD)
+    assert digests.held(OLD) is None
+
+
+def test_a_small_file_that_changes_is_not_kept() -> None:
+    digests = Digests(room=LARGE_ENOUGH, wall=lambda: NOW)
+    other = FileIdentity(1, 2, 300_001, OLD.modified, OLD.changed)
+    young = FileIdentity(1, 2, 7, OLD.modified, int((NOW - 1.9) * 1e9))
+    digests.keep(OLD, CONTENT, other)
+    digests.keep(young, CONTENT, young)
+    assert [digests.held(one) for one in (OLD, other, young)] == [None] * 3
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files that are opened to be sent, from now on."""
+    names: list[str] = []
+    real = Listing.open
+
+    def opening(self: Listing, item: Item) -> int:
+        names.append(item.names[-1])
+        return real(self, item)
+
+    monkeypatch.setattr(Listing, "open", opening)
+    return names
+
+
+def test_a_tree_of_small_files_is_read_once(push: Callable[..., Any], tmp_path: Path, opened: list[str]) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    contents = {"small": b"content", "empty": b"", "large": b"x" * (reading.PAGE + 1)}
+    for name, content in contents.items():
+        (tree / name).write_bytes(content)
+    later = tree.stat().st_ctime + 3
+    digests = Digests(room=1 << 20, wall=lambda: later)
+    for number in range(3):
+        base = tmp_path / f"host{number}"
+        base.mkdir()
+        push(tree, base=base, digests=digests)
+        assert {path.name: path.read_bytes() for path in (base / "tree").iterdir()} == contents
+    assert sorted(opened) == ["empty"] * 3 + ["large"] * 3 + ["small"]
+
+
+def test_a_small_file_that_was_written_anew_is_read_anew(
+    push: Callable[..., Any], tmp_path: Path, opened: list[str]
+) -> None:
+    """Also when it is as long as before, and as old as it was by its own account."""
+    original = tmp_path / "original"
+    digests = Digests(room=1 << 20, wall=lambda: 1e10)
+    for number, content in enumerate((b"one", b"two", b"two")):
+        if not original.exists() or original.read_bytes() != content:
+            original.write_bytes(content)
+            os.utime(original, ns=(1, 1))
+        base = tmp_path / f"host{number}"
+        base.mkdir()
+        push(original, base=base, digests=digests)
+        assert (base / "original").read_bytes() == content
+    assert opened == ["original", "original"]
+
+
+# Digests of large ones ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("check", [False, True])

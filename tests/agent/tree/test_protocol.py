@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from agent.tree.content import PAGE, Held
+from agent.tree.content import PAGE
+from agent.tree.digests import Held
 from agent.tree.entries import Item, Listing, Source
 from agent.tree.options import ReceiverOptions, SenderOptions
 from agent.tree.paths import Folder, Links
@@ -339,10 +340,8 @@ class InMemory:
 
     def items(self) -> Iterator[Item]:
         for number in range(self.count):
-            yield Item(Entry(str(number), Kind.FILE, 0o644, len(self.content.data)), Source(None, (), str(number)))
-
-    def held(self, item: Item) -> Held:
-        return self.content
+            entry = Entry(str(number), Kind.FILE, 0o644, len(self.content.data))
+            yield Item(entry, Source(None, (), str(number)), held=self.content)
 
     def open(self, item: Item) -> int:
         raise AssertionError("its content is in memory")
