@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import select
+import stat
 import threading
 import traceback
 from collections import Counter
@@ -35,6 +36,7 @@ class _Handler(logging.Handler):
         self._fd = fd
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
+        self._is_file = _is_file(fd)  # which never has anybody wait
         self._dropped = 0
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -46,9 +48,17 @@ class _Handler(logging.Handler):
 
     def _write(self, line: bytes) -> bool:
         try:
-            return bool(self._poll.poll(0)) and os.write(self._fd, line) == len(line)
+            ready = self._is_file or self._poll.poll(0)
+            return bool(ready) and os.write(self._fd, line) == len(line)
         except OSError:  # nobody reads any more, or the disk is full: there is nowhere left to say so
             return False
+
+
+def _is_file(fd: int) -> bool:
+    try:
+        return stat.S_ISREG(os.fstat(fd).st_mode)
+    except OSError:  # whoever started us has closed it
+        return False
 
 
 class Refusals:

@@ -10,9 +10,11 @@ import json
 import os
 import select
 import ssl
+from collections.abc import Iterator
 
 from agent.services import Services, StoppingError
 from agent.wire import messages as m
+from agent.wire.connection import Closed
 from agent.wire.constants import (
     FEATURES,
     LOGIN_DEADLINE,
@@ -121,13 +123,15 @@ class _Talk:
                 self._wait(select.POLLOUT)
 
     def _receive(self, kind: type[m.Message]) -> m.Message:
+        answers: Iterator[m.Message | Closed] = self._link.events()  # what came with the last one
         while True:
             # To the end of what has come: a request that was sent behind the proof, before ours, must not pass for one
             # that was sent after the login.
-            for message in list(self._link.read()):
+            for message in list(answers):
                 assert isinstance(message, kind)  # by the table of the connection
                 return message
             self._wait(select.POLLIN | (select.POLLOUT if self._link.backlog else 0))
+            answers = self._link.read(to_the_end=True)
 
     def _send(self, message: m.Message) -> None:
         self._link.send(message)

@@ -91,6 +91,13 @@ def _connect(sock: socket.socket, where: Any, waiter: Waiter, timeout: float) ->
 
 def _addresses(name: str, port: int, waiter: Waiter, timeout: float) -> list[_Address]:
     """Look a name up; an address needs no lookup."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, name)
+        except (OSError, ValueError):  # ValueError: a NUL, or what no bytes stand for
+            continue
+        return [(family, (name, port))]
+    # In another notation, or with a zone.
     # Given text, it would load the tables of IDNA, to encode what has no need of them.
     literal = name.encode("ascii") if name.isascii() else name
     try:

@@ -205,7 +205,7 @@ def _converse(client: Client, request: m.Message, part: Part, timeout: float | N
 def _hear_why(client: Client) -> None:
     """After a failed write, look whether the agent had said before it left why it does. Raises HostError then."""
     try:
-        for message in client.link.read():
+        for message in client.link.read(to_the_end=True):
             if isinstance(message, m.Goodbye | m.Error):
                 _take(None, message)
     except (OSError, LinkError, ProtocolError):

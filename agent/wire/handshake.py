@@ -174,7 +174,8 @@ def check_proof(
 
 
 def _hmac(key: bytes, message: bytes) -> bytes:
-    return hmac.digest(key, message, "sha256")
+    # Not `hmac.digest`: it lets go of Python's lock, for a microsecond, and may wait long to have it again.
+    return hmac.new(key, message, "sha256").digest()
 
 
 def _sha256(data: bytes) -> bytes:

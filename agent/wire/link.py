@@ -105,6 +105,7 @@ class Link:
         self._wall = wall
         self._cork = cork
         self._came = 0  # bytes in the last `read`
+        self._dry = False  # whether the last `_receive` has probably got all that there was
         self._held: list[bytes] = []
         self._held_bytes = 0
         self._outgoing: deque[memoryview] = deque()
@@ -185,9 +186,11 @@ class Link:
             self._held.clear()
             self._held_bytes = 0
 
-    def read(self) -> Iterator[m.Message | Closed]:
+    def read(self, *, to_the_end: bool = False) -> Iterator[m.Message | Closed]:
         """Yield the messages that have come; pings are answered here and not shown. Use each before the next one.
 
+        After a piece that is shorter than it might have been the peer has hardly sent more, and a look whether it has
+        costs as much as to read the piece did: that is left to the next poll, unless `to_the_end` is asked for.
         Raises RemoteProtocolError, AnswersUnreadError, and what the socket raises.
         """
         self._came = 0
@@ -210,6 +213,8 @@ class Link:
                 over = yield from self.events()
             if not more:
                 return
+            if self._dry and not to_the_end:
+                break
         else:
             if not over and self._pending is not None and self._pending():
                 # The rest of a record, of which no poll would tell: all of it, wherever it belongs.
@@ -230,6 +235,7 @@ class Link:
             data = self._socket.recv(_RECORD)
             self.connection.receive(data)
             self._came += len(data)
+            self._dry = len(data) < _RECORD
             return bool(data)
         filled, size = 0, len(room)
         try:
@@ -240,12 +246,14 @@ class Link:
             if not filled:
                 raise
             self._came += filled
+            self._dry = True
             self.connection.received(filled)
             return True
         self._came += filled
         self.connection.received(filled)
         if filled < size:
             self.connection.receive(b"")
+        self._dry = False
         return filled == size
 
     def events(self) -> Generator[m.Message | Closed, None, bool]:

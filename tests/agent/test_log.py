@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -70,6 +71,23 @@ def test_details_only_on_demand(
     set_up(pipe.writing)
     log.debug("detail")
     assert pipe.lines() == shown
+
+
+def test_a_file(pipe: Pipe, tmp_path: Path) -> None:
+    with (tmp_path / "log").open("wb") as file:
+        set_up(file.fileno())
+        log.info("one")
+        log.info("two")
+    assert (tmp_path / "log").read_text() == "fleet-agent: one\nfleet-agent: two\n"
+
+
+def test_a_descriptor_that_is_closed(pipe: Pipe) -> None:
+    """The lines are lost, and nothing else is."""
+    closed = os.dup(pipe.writing)
+    os.close(closed)
+    set_up(closed)
+    log.info("one")
+    assert pipe.lines() == []
 
 
 def test_set_up_twice_does_not_double_the_lines(pipe: Pipe) -> None:

@@ -210,19 +210,26 @@ def test_messages_come_in_order_from_pieces_of_any_size(rig: Rig) -> None:
     run, cancel = m.Run("true", stdin=True), m.Cancel()
     data = rig.controller.send(run) + rig.controller.send(m.Stdin(b"abc")) + rig.controller.send(cancel)
     rig.socket.incoming = [data[:3], data[3:50], data[50:]]
-    assert list(rig.link.read()) == [run, m.Stdin(b"abc"), cancel]
+    assert list(rig.link.read(to_the_end=True)) == [run, m.Stdin(b"abc"), cancel]
+
+
+def test_after_a_short_piece_the_next_poll_tells_of_more(rig: Rig) -> None:
+    run, data = m.Run("true", stdin=True), m.Stdin(b"x" * (RECORD - 9))
+    rig.come(run)
+    rig.come(data)  # fills its piece, so there may be more
+    rig.come(m.Cancel())
+    assert list(rig.link.read()) == [run]
+    assert len(rig.socket.asked) == 1
+    assert list(rig.link.read()) == [data, m.Cancel()]
+    assert len(rig.socket.asked) == 3
 
 
 def test_read_stops_after_some_time_to_let_others_have_their_turn(rig: Rig) -> None:
     rig.come(m.Run("true", stdin=True))
     for _ in range(40):
         rig.come(m.Stdin(b"x"))
-    first = len(list(rig.link.read()))
-    assert first == 16
+    assert [len(list(rig.link.read(to_the_end=True))) for _ in range(4)] == [16, 16, 9, 0]
     assert set(rig.socket.asked) == {16 * 1024}
-    assert len(list(rig.link.read())) == 16
-    assert len(list(rig.link.read())) == 9
-    assert list(rig.link.read()) == []
 
 
 class Records(Socket):
@@ -294,7 +301,7 @@ def test_nothing_is_read_behind_the_peers_last_word(ready: object) -> None:
 def test_what_came_before_an_error_is_shown_before_it(rig: Rig) -> None:
     rig.come(m.Run("true"))
     rig.socket.incoming.append(ConnectionResetError(104, "reset"))
-    messages = rig.link.read()
+    messages = rig.link.read(to_the_end=True)
     assert next(messages) == m.Run("true")
     with pytest.raises(ConnectionResetError):
         next(messages)
