@@ -125,13 +125,12 @@ class _Talk:
     def _receive(self, kind: type[m.Message]) -> m.Message:
         answers: Iterator[m.Message | Closed] = self._link.events()  # what came with the last one
         while True:
-            # To the end of what has come: a request that was sent behind the proof, before ours, must not pass for one
-            # that was sent after the login.
             for message in list(answers):
                 assert isinstance(message, kind)  # by the table of the connection
                 return message
             self._wait(select.POLLIN | (select.POLLOUT if self._link.backlog else 0))
-            answers = self._link.read(to_the_end=True)
+            # A request that was sent behind the proof, before ours, must not pass for one that was sent after the login.
+            answers = self._link.read(to_the_end=kind is m.Proof)
 
     def _send(self, message: m.Message) -> None:
         self._link.send(message)

@@ -106,7 +106,7 @@ def plan_push(going: Going, sources: Sequence[str], destination: str, options: P
     small = [] if options.template else read_small(found, follow=options.follow)
     for host in going.hosts if templates else ():
         for template in templates:
-            template.fill(host)  # an undefined variable must be found before the first host is changed
+            template.text_for(host)  # an undefined variable must be found before the first host is changed
     run_id = new_run_id()
     if any(source.name == TOP for source in found) and not destination.endswith("/"):
         destination += "/"  # what is in a directory can only go into one

@@ -26,13 +26,16 @@ class Template:
     mode: int
     mtime: int
 
-    def fill(self, host: Host) -> HeldFile:
-        """Return the file with the host's values in it, unquoted. Raises FleetError for one that is not defined."""
+    def text_for(self, host: Host) -> bytes:
+        """Return the text with the host's values in it, unquoted. Raises FleetError for one that is not defined."""
         try:
-            text = fill(self.text, host, quote=False)
+            return fill(self.text, host, quote=False).encode("utf-8", "surrogateescape")
         except InventoryError as error:
             raise FleetError(self.source.path, str(error), error.hint) from None
-        return HeldFile.of(self.source.name, text.encode("utf-8", "surrogateescape"), self.mode, self.mtime)
+
+    def fill(self, host: Host) -> HeldFile:
+        """Return the file for a host. Raises as `text_for`."""
+        return HeldFile.of(self.source.name, self.text_for(host), self.mode, self.mtime)
 
 
 def read_templates(sources: Sequence[LocalSource]) -> list[Template]:
