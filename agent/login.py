@@ -129,7 +129,7 @@ class _Talk:
                 assert isinstance(message, kind)  # by the table of the connection
                 return message
             self._wait(select.POLLIN | (select.POLLOUT if self._link.backlog else 0))
-            # A request that was sent behind the proof, before ours, must not pass for one that was sent after the login.
+            # A request that was sent behind the proof, before ours, must not pass for one that came after the login.
             answers = self._link.read(to_the_end=kind is m.Proof)
 
     def _send(self, message: m.Message) -> None:
