@@ -128,9 +128,8 @@ def plan_push(going: Going, sources: Sequence[str], destination: str, options: P
             held = HeldFiles(files, sending)
             return send(target, meter, client, held, held.content)
         with opened(found) as listed:
-            return send(
-                target, meter, client, Listing(iter(listed), sending, Links.ALWAYS, identify=several), reader(found)
-            )
+            listing = Listing(iter(listed), sending, Links.ALWAYS, identify=several)
+            return send(target, meter, client, listing, reader(found))
 
     return _run(going, run_id, shlex.join(["push", *sources, destination]), work)
 

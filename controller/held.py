@@ -30,18 +30,20 @@ _MOST_HELD = 4 * 1024 * 1024  # bytes of all small files together
 
 @record
 class HeldFile:
-    """A file called `name` in the transfer; `mtime` in nanoseconds."""
+    """A file called `name` in the transfer; `mtime` in nanoseconds. One that is not small is sent as others are, by its
+    descriptor, and has no `held`."""
 
     name: str
     data: bytes
-    sha256: str
     mode: int
     mtime: int
+    held: Held | None
 
     @classmethod
     def of(cls, name: str, data: bytes, mode: int, mtime: int) -> HeldFile:
         """Return the file that holds `data`."""
-        return cls(name, data, hashlib.sha256(data).hexdigest(), mode, mtime)
+        held = Held(data, hashlib.sha256(data).hexdigest()) if 0 < len(data) <= PAGE else None
+        return cls(name, data, mode, mtime, held)
 
 
 def read_small(sources: Sequence[LocalSource], *, follow: bool) -> list[HeldFile]:
@@ -93,10 +95,8 @@ class HeldFiles:
         """Yield them all."""
         for name, file in self._files.items():
             if not self._excluded.match(name, folder=False):
-                size = len(file.data)
-                held = Held(file.data, file.sha256) if 0 < size <= PAGE else None
-                entry = Entry(name, Kind.FILE, file.mode, size, file.mtime)
-                yield Item(entry, Source(None, (), name), held=held)
+                entry = Entry(name, Kind.FILE, file.mode, len(file.data), file.mtime)
+                yield Item(entry, Source(None, (), name), held=file.held)
 
     def open(self, item: Item) -> int:
         """Open the content of a file, which has no name anywhere (memfd_create(2)). Raises FileError."""
@@ -118,5 +118,5 @@ class HeldFiles:
 
     def content(self, path: str) -> Content | None:
         """Return what there is to know of a file's content for a difference; None for one that is too large."""
-        file = self._files[path]
-        return Content(len(file.data), file.sha256, file.data) if len(file.data) <= LARGEST else None
+        data = self._files[path].data
+        return Content.of(data) if len(data) <= LARGEST else None

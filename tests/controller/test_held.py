@@ -98,7 +98,7 @@ def test_small_files_are_read(conf: Path, tmp_path: Path) -> None:
     largest.write_bytes(b"x" * PAGE)
     info = largest.stat()
     assert small(conf, largest) == [
-        HeldFile("conf", TEXT, SHA, 0o640, 2),
+        HeldFile("conf", TEXT, 0o640, 2, Held(TEXT, SHA)),
         HeldFile.of("largest", b"x" * PAGE, stat.S_IMODE(info.st_mode), info.st_mtime_ns),
     ]
 
@@ -133,7 +133,7 @@ def test_one_that_is_no_small_file(conf: Path, tmp_path: Path, kind: str) -> Non
 def test_what_a_link_leads_to(conf: Path, tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to("conf")
-    assert small(link, follow=True) == [HeldFile("link", TEXT, SHA, 0o640, 2)]
+    assert small(link, follow=True) == [HeldFile("link", TEXT, 0o640, 2, Held(TEXT, SHA))]
 
 
 def test_many_small_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

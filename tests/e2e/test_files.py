@@ -11,12 +11,17 @@ import select
 import signal
 import stat
 import threading
+import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent.tree.digests import Digests
+from agent.tree.entries import Item, Listing
+from controller import files
 from controller.api import Fleet
 from controller.errors import FleetError
 from controller.files import PullOptions, PushOptions
@@ -492,6 +497,27 @@ def test_a_small_file_is_read_once_for_all_hosts(lab: Any, source: Path, there: 
         (Status.UNCHANGED, sha256(b"worker_processes 4;\n")),
         (Status.UNCHANGED, sha256(b"worker_processes 4;\n")),
     ]
+
+
+def test_a_tree_of_small_files_is_read_once_for_all_hosts(
+    lab: Any, tmp_path: Path, there: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "one").write_bytes(b"1")
+    opened: list[str] = []
+    real = Listing.open
+
+    def opening(self: Listing, item: Item) -> int:
+        opened.append(item.entry.path)
+        return real(self, item)
+
+    monkeypatch.setattr(Listing, "open", opening)
+    # Kept are files that were not written a moment ago.
+    monkeypatch.setattr(files, "Digests", partial(Digests, wall=lambda: time.time() + 3))
+    run = Fleet(str(lab.inventory), key=str(lab.key), fanout=1).push(tree, f"{there}/", limit="good")
+    assert [result.status for result in run] == [Status.CHANGED, Status.UNCHANGED, Status.UNCHANGED]
+    assert opened == ["tree/one"]
 
 
 def test_a_cancelled_run_from_python(lab: Any, source: Path, there: Path) -> None:
