@@ -284,6 +284,23 @@ def test_proof_for_another_connection(rig: Rig) -> None:
     assert str(error) == "controller ops authenticated through another TLS channel: man in the middle"
 
 
+def test_a_request_behind_the_proof(rig: Rig) -> None:
+    """It was sent before we have proven ourselves, also when it has a TLS record of its own."""
+    rig.authenticate()
+    rig.hello()
+    rig.event()
+    proof = rig.proof()
+    assert rig.tls is not None
+    rig.tls.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+    rig.send(proof)
+    rig.tls.sendall(encode_frame(CODES[m.Run], encode_payload(m.Run("true"))))
+    rig.tls.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
+    error = rig.result()
+    assert isinstance(error, RemoteProtocolError)
+    assert str(error) == "the peer spoke in state verdict, when it was our turn"
+    assert rig.session.login is None
+
+
 def _nothing(rig: Rig) -> None: ...
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import random
@@ -531,6 +532,35 @@ def test_what_the_agent_said_is_heard_when_it_does_not_listen(
 
     result = lab.talk(script, begin)
     assert (result.status, result.error) == (status, reason)
+
+
+class Pieces:
+    """A connection whose peer has sent some pieces, and takes none of ours."""
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        self._pieces = pieces
+
+    def recv(self, size: int) -> bytes:
+        if not self._pieces:
+            raise BlockingIOError
+        return self._pieces.pop(0)
+
+    def send(self, data: memoryview) -> int:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+
+def test_all_of_what_the_agent_said_is_heard_when_it_does_not_listen() -> None:
+    """Its last word need not be the first."""
+    ends = logged_in()
+    said = [m.Pong(1), m.Goodbye("stopping", "the agent stops")]
+    pieces = Pieces([ends[Role.AGENT].send(message) for message in said])
+    client = object.__new__(Client)
+    client._link = Link(
+        ends[Role.CONTROLLER], pieces, would_block=(BlockingIOError,), clock=time.monotonic, wall=time.time
+    )
+    ledger = Ledger("web1", Meter(), keep=True)
+    result = transfer.converse(client, f.Push("/x/"), Writer(threading.Event(), client.link.queue), ledger, None)
+    assert result.error == "the agent ended the connection: the agent stops"
 
 
 def stall(far: FarEnd) -> None:
