@@ -33,6 +33,9 @@ _GLANCE = 0.01
 _BUSY = 0.4
 _SMOOTHING = 0.5
 _STANDSTILL = 0.1
+# Seconds in which results are collected while others wait for their turn: each time somebody is woken for one, a thread
+# that works must give way.
+_GATHER = 0.01
 _HEARTBEAT = 0.25  # seconds between two looks when there is nothing to decide
 
 
@@ -81,6 +84,7 @@ def fan_out(
             if isinstance(result, _Crash):
                 raise result.error
             yield result
+            pool.gather()
     except BaseException:
         cancel.set()
         raise
@@ -149,7 +153,7 @@ class _Pool(Generic[_Target, _Result]):
         self._results: queue.SimpleQueue[_Result | _Crash] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._todo = iter(targets)
-        self._exhausted = False
+        self._left = len(targets)  # that no thread has begun
         self._lock = threading.Lock()
         self._work = work
         self._cancel = cancel
@@ -157,7 +161,7 @@ class _Pool(Generic[_Target, _Result]):
 
     def start(self, count: int) -> None:
         """Start up to `count` more threads: as many as the system gives. Raises FleetError when there is none."""
-        if not count or self._exhausted:
+        if not count or not self._left:
             return
         before = threading.stack_size(_STACK_SIZE)
         try:
@@ -179,6 +183,11 @@ class _Pool(Generic[_Target, _Result]):
         except queue.Empty:
             return None
 
+    def gather(self) -> None:
+        """Let some results come, unless there is one. Does nothing once all work is begun: the end is not delayed."""
+        if self._left and self._results.empty():
+            time.sleep(_GATHER)
+
     def join(self) -> None:
         """Wait for all threads."""
         for thread in self._threads:
@@ -190,8 +199,8 @@ class _Pool(Generic[_Target, _Result]):
                 try:
                     target = next(self._todo)
                 except StopIteration:
-                    self._exhausted = True
                     return
+                self._left -= 1
             try:
                 self._results.put(self._skipped(target) if self._cancel.is_set else self._work(target))
             except BaseException as error:

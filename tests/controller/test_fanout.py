@@ -77,6 +77,39 @@ def test_as_many_at_once_as_wanted_and_never_more(width):
     assert most == [width]
 
 
+def test_results_are_collected_while_others_wait_for_their_turn(monkeypatch):
+    gathered, naps = threading.Event(), []
+
+    def sleep(seconds):
+        naps.append(seconds)
+        gathered.set()
+
+    monkeypatch.setattr("controller.fanout.time.sleep", sleep)
+
+    def work(number):
+        # The second is under way, the third is not begun, when whoever has the first result comes for the next.
+        return number != 1 or gathered.wait(PATIENCE)
+
+    assert list(run(range(3), work, width=1)) == [True, True, True]
+    assert 0 < naps[0] <= 0.01
+
+
+def test_no_result_is_held_back_once_all_work_is_begun(monkeypatch):
+    naps = []
+    monkeypatch.setattr("controller.fanout.time.sleep", naps.append)
+    together, second = threading.Barrier(2), threading.Event()
+
+    def work(number):
+        together.wait(PATIENCE)
+        return number == 0 or second.wait(PATIENCE)
+
+    results = run(range(2), work, width=2)
+    assert next(results) is True
+    threading.Timer(0.0, second.set).start()
+    assert list(results) == [True]
+    assert naps == []
+
+
 def test_no_more_threads_than_targets():
     counts = []
     assert list(run([1], lambda number: counts.append(len(pool_threads())) or number, width=1000)) == [1]
